@@ -1,0 +1,1 @@
+"""Action only: the calls that change the machine."""

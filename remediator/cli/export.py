@@ -1,0 +1,99 @@
+"""``remediator export``: the DS01 exporter."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from remediator.config.settings import Address, Settings, parse_address, read_settings
+from remediator.wiring.exporter import ExporterOptions, run_exporter
+
+_ABOUT = """\
+Serve what every container and GPU of this machine is doing, for Prometheus.
+
+Docker and the NVIDIA driver may be down when it starts; a limits file must be usable. SIGHUP reads
+the limits again, and so does a change of the file.
+"""
+
+
+def add_to(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "export",
+        help="serve DS01's metrics for Prometheus",
+        description=_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--settings",
+        type=Path,
+        metavar="FILE",
+        help="settings file (REMEDIATOR_SETTINGS)",
+    )
+    parser.add_argument(
+        "--listen",
+        type=_address,
+        metavar="HOST:PORT",
+        help="where to serve /metrics (REMEDIATOR_EXPORTER_LISTEN, else 127.0.0.1:9101)",
+    )
+    parser.add_argument(
+        "--docker-host", metavar="URL", help="the Docker engine to watch (DOCKER_HOST)"
+    )
+    parser.add_argument(
+        "--limits",
+        type=Path,
+        metavar="FILE",
+        help="DS01's limits (REMEDIATOR_LIMITS, else built-in strict ones)",
+    )
+    parser.add_argument(
+        "--gpu-metrics",
+        action="store_true",
+        default=None,
+        help="also serve DCGM's metrics from NVML, where dcgm-exporter cannot run",
+    )
+    parser.add_argument(
+        "--proc-root",
+        type=Path,
+        default=Path("/proc"),
+        metavar="DIR",
+        help="where the host's /proc is (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--cgroup-root",
+        type=Path,
+        default=Path("/sys/fs/cgroup"),
+        metavar="DIR",
+        help="where the host's cgroups are (default: %(default)s)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until told to end; ConfigError or SetupError if it cannot start."""
+    path = args.settings or os.environ.get("REMEDIATOR_SETTINGS") or None
+    settings = read_settings(Path(path) if path else None, os.environ)
+    return run_exporter(options_from(settings, args))
+
+
+def options_from(settings: Settings, args: argparse.Namespace) -> ExporterOptions:
+    """Return the exporter's options: flags over *settings*."""
+    return ExporterOptions(
+        listen=_first(args.listen, settings.exporter_listen),
+        docker_host=_first(args.docker_host, settings.docker_host),
+        limits=_first(args.limits, settings.limits),
+        gpu_metrics=_first(args.gpu_metrics, settings.gpu_metrics),
+        proc_root=args.proc_root,
+        cgroup_root=args.cgroup_root,
+        docker_timeout=settings.docker_timeout,
+    )
+
+
+def _first(flag: Any, setting: Any) -> Any:
+    return setting if flag is None else flag
+
+
+def _address(text: str) -> Address:
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

@@ -1,0 +1,137 @@
+"""``remediator incidents list`` and ``show``: what happened, why, and how it ended."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from remediator.cli.programs import Subparsers, add_settings, settings_of
+from remediator.core.notices import clean
+from remediator.journal.incidents import Incident
+from remediator.journal.journal import Journal
+from remediator.journal.story import Event, Story, tell
+
+_LONGEST = 500
+_STYLES = {"decided": "cyan", "settled": "bold", "step": "magenta", "told": "green"}
+
+
+def add_to(subparsers: Subparsers) -> None:
+    """Add the commands."""
+    about = "what happened, why, and how it ended"
+    parser = subparsers.add_parser("incidents", help=about, description=about)
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    listing = verbs.add_parser("list", help="the newest incidents, one a line")
+    listing.add_argument("--open", action="store_true", help="only those that are still open")
+    listing.add_argument("--limit", type=_positive, default=20, metavar="N", help="at most N (20)")
+    listing.set_defaults(run=show_list)
+    showing = verbs.add_parser("show", help="one incident with everything that is known of it")
+    showing.add_argument("id", type=_positive, metavar="ID", help="its number")
+    showing.set_defaults(run=show_one)
+    for verb in (listing, showing):
+        add_settings(verb)
+        verb.add_argument("--json", action="store_true", help="for machines")
+
+
+def show_list(options: argparse.Namespace) -> int:
+    """Print the newest incidents."""
+    journal = Journal.for_reading(settings_of(options).state_dir)
+    incidents = journal.incidents.latest(options.limit, only_open=options.open)
+    if options.json:
+        print(json.dumps([_plain(asdict(incident)) for incident in incidents], indent=2))
+        return 0
+    console = _console()
+    if not incidents:
+        console.print("No incidents.")
+        return 0
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("ID", "OPENED", "STATE", "WHAT", "SUBJECT", "OWNER", "OUTCOME"):
+        table.add_column(column, overflow="fold")
+    for incident in incidents:
+        table.add_row(*(Text(clean(cell)) for cell in _cells(journal, incident)))
+    console.print(table)
+    return 0
+
+
+def show_one(options: argparse.Namespace) -> int:
+    """Print one incident; exit code 1 if there is none with that number."""
+    journal = Journal.for_reading(settings_of(options).state_dir)
+    story = tell(journal, options.id)
+    if story is None:
+        print(f"remediator: there is no incident {options.id}", file=sys.stderr)
+        return 1
+    if options.json:
+        print(json.dumps(_plain(asdict(story)), indent=2))
+        return 0
+    console = _console()
+    for line in _headline(story):
+        console.print(line)
+    for event in story.events:
+        _print_event(console, event)
+    return 0
+
+
+def _cells(journal: Journal, incident: Incident) -> tuple[str, ...]:
+    state = "open" if incident.closed_at is None else "closed"
+    outcome = incident.outcome
+    if outcome is None:
+        decisions = journal.decisions.of_incident(incident.id)
+        last = decisions[-1] if decisions else None
+        outcome = f"held: {last.reason}" if last and last.reason else "new"
+    return (
+        str(incident.id),
+        f"{incident.opened_at:%Y-%m-%d %H:%M:%S}",
+        state,
+        incident.fault,
+        incident.title,
+        incident.owner or "unknown",
+        outcome,
+    )
+
+
+def _headline(story: Story) -> list[Text]:
+    incident = story.incident
+    state = "open" if incident.closed_at is None else "closed"
+    return [
+        Text(clean(f"Incident {incident.id}: {incident.fault}: {incident.title}"), style="bold"),
+        Text(clean(f"{incident.subject}, owner {incident.owner or 'unknown'}", _LONGEST)),
+        Text(clean(f"{state}, outcome: {incident.outcome or 'none yet'}", _LONGEST)),
+        Text("Times are UTC.\n"),
+    ]
+
+
+def _print_event(console: Console, event: Event) -> None:
+    head = Text(f"{event.at:%Y-%m-%d %H:%M:%S.%f}"[:-3] + "  ", style="dim")
+    head.append(f"{event.what:<9}  ", style=_STYLES.get(event.what, ""))
+    head.append(clean(event.text, _LONGEST))
+    console.print(head)
+    for detail in event.details:
+        console.print(Text(" " * 36 + clean(detail, _LONGEST), style="dim"))
+
+
+def _console() -> Console:
+    """Return a console that leaves text alone: no markup, no wrapping when it is not a screen."""
+    console = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
+    if not console.is_terminal:
+        console = Console(markup=False, highlight=False, emoji=False, soft_wrap=True, width=220)
+    return console
+
+
+def _plain(value: Any) -> Any:
+    """Return *value* with its times as text, for JSON."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 2**63:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a number from 1 on')
+    return int(text)

@@ -1,0 +1,75 @@
+"""The command line: which command there is, and what its ending means to a shell.
+
+Exit codes: 0 done · 1 could not, or the answer is no · 2 usage · 3 a bug · 130 interrupted.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from remediator import __version__
+from remediator.cli import export, incidents, programs
+from remediator.errors import ConfigError, RemediatorError
+from remediator.logs import set_up_logging
+
+_BUG = 3
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    set_up_logging(options.log_level, as_json=options.log_json)
+    try:
+        return int(options.run(options))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        count = len(error.problems)
+        print(f"remediator: {count} problem{'s' if count > 1 else ''}", file=sys.stderr)
+        return 1
+    except RemediatorError as error:
+        print(f"remediator: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader has seen enough; Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except Exception:
+        logging.getLogger(__name__).exception("a bug, please report it")
+        return _BUG
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="remediator",
+        description="Closes the loop between GPU monitoring and GPU operations, safely.",
+    )
+    parser.add_argument("--version", action="version", version=f"remediator {__version__}")
+    parser.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default=os.environ.get("REMEDIATOR_LOG_LEVEL", "info"),
+        help="how much to log (REMEDIATOR_LOG_LEVEL, default: info)",
+    )
+    parser.add_argument(
+        "--log-json",
+        action="store_true",
+        default=bool(os.environ.get("REMEDIATOR_LOG_JSON")),
+        help="log one JSON object a line (REMEDIATOR_LOG_JSON)",
+    )
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    programs.add_to(subparsers)
+    export.add_to(subparsers)
+    incidents.add_to(subparsers)
+    return parser
+
+
+def entry_point() -> None:
+    """Be the ``remediator`` command."""
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""The administrator's YAML as values; every problem with its line and column."""

@@ -1,0 +1,201 @@
+"""Read the policy file: strict, all problems at once, safe by omission.
+
+A remediation that the file does not name cannot run, and a file without a mode only observes.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import yaml
+
+from remediator.config.reader import Read, Reader, is_null, read_nodes
+from remediator.core.catalogue import CATALOGUE, FROM_LIMITS, Offer, OptionKind, offer_of
+from remediator.core.durations import parse_duration
+from remediator.core.matchers import Matcher, parse_matcher
+from remediator.core.policy import (
+    Audience,
+    Limit,
+    Mode,
+    Option,
+    Policy,
+    PolicyRule,
+    Rung,
+    Warn,
+)
+
+_NOWHERE = Rung("notify-only")
+_LIMIT = re.compile(r"(\d{1,9}) per (\S+)", re.ASCII)
+
+
+def read_policy(path: Path) -> Policy:
+    """Return the policy in the file at *path*; ConfigError lists everything wrong with it."""
+    reader, node = read_nodes(path)
+    policy = _policy(reader, node)
+    reader.finish()
+    return policy
+
+
+def parse_limit(text: str) -> Limit:
+    """Return the limit that ``3 per 1h`` stands for; ValueError if *text* is not one."""
+    found = _LIMIT.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f'"{text}" is not a limit such as 3 per 1h')
+    count, window = int(found[1]), parse_duration(found[2])
+    if count < 1 or not window:
+        raise ValueError(f'"{text}" allows nothing: leave the remediation out instead')
+    return Limit(count, window)
+
+
+def _policy(reader: Reader, node: yaml.Node) -> Policy:
+    reader.require(node, "", "rules")
+    values = reader.values(node, "", POLICY_FIELDS)
+    return replace(Policy(), **values)  # type: ignore[arg-type]  # names and types by the table
+
+
+def _breaker(reader: Reader, node: yaml.Node, path: str) -> tuple[Limit, ...]:
+    fields = reader.values(node, path, {"open_after": ("budget", _limits)})
+    budget: object = fields.get("budget", Policy().budget)
+    return budget if isinstance(budget, tuple) else ()
+
+
+def _rules(reader: Reader, node: yaml.Node, path: str) -> tuple[PolicyRule, ...]:
+    seen: set[str] = set()
+    rules = []
+    for number, item in enumerate(reader.sequence(node, path)):
+        rule = _rule(reader, item, f"{path}[{number}]")
+        if rule.name and rule.name in seen:
+            reader.report(item, f"{path}[{number}].name", f'"{rule.name}" is used twice')
+        seen.add(rule.name)
+        rules.append(rule)
+    return tuple(rules)
+
+
+def _rule(reader: Reader, node: yaml.Node, path: str) -> PolicyRule:
+    reader.require(node, path, "name", "match", "do")
+    values = reader.values(node, path, RULE_FIELDS)
+    nothing = PolicyRule(name="", matchers=(), rungs=(_NOWHERE,))
+    return replace(nothing, **values)  # type: ignore[arg-type]
+
+
+def _conditions(reader: Reader, node: yaml.Node, path: str) -> tuple[Matcher, ...]:
+    matchers = _matchers(reader, node, path)
+    if not matchers and isinstance(node, yaml.SequenceNode):
+        reader.report(node, path, "at least one matcher is needed: without, it matches everything")
+    return matchers
+
+
+def _escalate(reader: Reader, node: yaml.Node, path: str) -> tuple[Audience, ...]:
+    reader.require(node, path, "tell")
+    fields = reader.mapping(node, path, ("tell",))
+    return _audiences(reader, fields["tell"], f"{path}.tell") if fields else ()
+
+
+def _rungs(reader: Reader, node: yaml.Node, path: str) -> tuple[Rung, ...]:
+    items = reader.sequence(node, path)
+    if not items and isinstance(node, yaml.SequenceNode):
+        reader.report(node, path, "at least one remediation is needed")
+    return tuple(_rung(reader, item, f"{path}[{n}]") for n, item in enumerate(items)) or (_NOWHERE,)
+
+
+def _rung(reader: Reader, node: yaml.Node, path: str) -> Rung:
+    """Return one rung: the remediation's name is itself a field, its options are the value."""
+    names = [offer.name for offer in CATALOGUE]
+    offers = {name: ("options", _options_of(offer_of(name))) for name in names}
+    values = reader.values(node, path, {**RUNG_FIELDS, **offers})
+    given = [key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+    chosen = [name for name in given if name in offers]
+    if len(chosen) != 1:
+        strange = [name for name in given if name not in offers and name not in RUNG_FIELDS]
+        if isinstance(node, yaml.MappingNode) and not strange:
+            found = " and ".join(chosen) or "none"
+            reader.report(node, path, f"exactly one remediation is needed, found {found}")
+        return _NOWHERE
+    return replace(Rung(chosen[0]), **values)  # type: ignore[arg-type]
+
+
+def _options_of(offer: Offer) -> Read:
+    return lambda reader, node, path: _options(reader, node, path, offer)
+
+
+def _verify(reader: Reader, node: yaml.Node, path: str) -> timedelta:
+    reader.require(node, path, "within")
+    fields = reader.mapping(node, path, ("within",))
+    within = fields.get("within")
+    return reader.duration(within, f"{path}.within") if within else timedelta()
+
+
+def _options(reader: Reader, node: yaml.Node, path: str, offer: Offer) -> dict[str, Option]:
+    if is_null(node):
+        return {}
+    kinds = dict(offer.options)
+    options: dict[str, Option] = {}
+    for name, value in reader.mapping(node, path, kinds).items():
+        if kinds[name] is OptionKind.BOOLEAN:
+            options[name] = reader.boolean(value, f"{path}.{name}")
+        elif isinstance(value, yaml.ScalarNode) and value.value == FROM_LIMITS:
+            options[name] = None
+        else:
+            options[name] = reader.duration(value, f"{path}.{name}")
+    return options
+
+
+def _mode(reader: Reader, node: yaml.Node, path: str) -> Mode:
+    return Mode(reader.choice(node, path, [mode.value for mode in Mode], "mode"))
+
+
+def _warn(reader: Reader, node: yaml.Node, path: str) -> Warn:
+    reader.require(node, path, "before")
+    table: Mapping[str, tuple[str, Read]] = {
+        "before": ("before", Reader.duration),
+        "tell": ("tell", _audiences),
+    }
+    values = reader.values(node, path, table)
+    return replace(Warn(timedelta(), (Audience.OWNER,)), **values)  # type: ignore[arg-type]
+
+
+def _audiences(reader: Reader, node: yaml.Node, path: str) -> tuple[Audience, ...]:
+    names = [audience.value for audience in Audience]
+    items = enumerate(reader.sequence(node, path))
+    told = [reader.choice(item, f"{path}[{n}]", names, "audience") for n, item in items]
+    return tuple(Audience(name) for name in dict.fromkeys(told))
+
+
+def _matchers(reader: Reader, node: yaml.Node, path: str) -> tuple[Matcher, ...]:
+    nothing = Matcher("alertname", "=", "")
+    items = enumerate(reader.sequence(node, path))
+    return tuple(reader.parsed(item, f"{path}[{n}]", parse_matcher, nothing) for n, item in items)
+
+
+def _limits(reader: Reader, node: yaml.Node, path: str) -> tuple[Limit, ...]:
+    least = parse_limit("1 per 24h")
+    items = enumerate(reader.sequence(node, path))
+    limits = tuple(reader.parsed(item, f"{path}[{n}]", parse_limit, least) for n, item in items)
+    if not limits and isinstance(node, yaml.SequenceNode):
+        reader.report(node, path, "at least one limit is needed, such as 2 per 6h")
+    return limits
+
+
+RUNG_FIELDS: Mapping[str, tuple[str, Read]] = {
+    "attempts": ("attempts", _limits),
+    "cooldown": ("cooldown", Reader.duration),
+    "timeout": ("timeout", Reader.duration),
+    "verify": ("verify_within", _verify),
+}
+RULE_FIELDS: Mapping[str, tuple[str, Read]] = {
+    "name": ("name", Reader.text),
+    "match": ("matchers", _conditions),
+    "mode": ("mode", _mode),
+    "warn": ("warn", _warn),
+    "do": ("rungs", _rungs),
+    "escalate": ("escalate", _escalate),
+    "tell": ("tell", _audiences),
+}
+POLICY_FIELDS: Mapping[str, tuple[str, Read]] = {
+    "mode": ("mode", _mode),
+    "breaker": ("budget", _breaker),
+    "never": ("never", _matchers),
+    "rules": ("rules", _rules),
+}

@@ -1,0 +1,221 @@
+"""Settings: addresses, paths and names of secret files. Read once, when a program starts.
+
+The file gives the ground, the environment (``REMEDIATOR_…``) overrides it, and flags override
+both. Secrets are never in here, only the files that hold them.
+"""
+
+import ipaddress
+import re
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+
+import yaml
+
+from remediator.config.reader import Read, Reader, read_nodes
+from remediator.errors import SetupError
+
+_MiB = 1024 * 1024
+_LARGEST_PORT = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen: a host (a name or an address) and a TCP port."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class MailSettings:
+    """How mail is sent and to whom; ``pattern`` turns a user's name into an address."""
+
+    host: str = ""
+    port: int = 25
+    security: str = "starttls"
+    ca_file: Path | None = None
+    username: str = ""
+    password_file: Path | None = None
+    sender: str = "remediator@localhost"
+    pattern: str = ""
+    users: Mapping[str, str] = field(default_factory=dict)
+    admins: tuple[str, ...] = ()
+    timeout: timedelta = timedelta(seconds=20)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings with their defaults."""
+
+    host: str = field(default_factory=socket.gethostname)
+    state_dir: Path = Path("/var/lib/remediator")
+    policy: Path = Path("/etc/remediator/policy.yaml")
+    limits: Path | None = None
+    listen: Address = Address("127.0.0.1", 9095)
+    worker_listen: Address = Address("127.0.0.1", 9096)
+    exporter_listen: Address = Address("127.0.0.1", 9101)
+    gpu_metrics: bool = False
+    token_file: Path | None = None
+    largest_body: int = 32 * _MiB
+    prometheus_url: str = "http://127.0.0.1:9090"
+    prometheus_timeout: timedelta = timedelta(seconds=5)
+    prometheus_freshness: timedelta = timedelta(minutes=2)
+    alertmanager_url: str = "http://127.0.0.1:9093"
+    docker_host: str | None = None
+    docker_timeout: timedelta = timedelta(seconds=10)
+    recheck: timedelta = timedelta(seconds=15)
+    workers: int = 8
+    wall: str = "owner"
+    mail: MailSettings = MailSettings()
+
+
+def parse_address(text: str) -> Address:
+    """Return the address that ``127.0.0.1:9095`` or ``[::1]:9095`` stands for, or ValueError."""
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\s\[\]]+)):(\d{1,5})", text)
+    if found is None or int(found[3]) > _LARGEST_PORT:
+        raise ValueError(f'"{text}" is not an address such as 127.0.0.1:9095')
+    return Address(found[1] or found[2], int(found[3]))
+
+
+def parse_url(text: str) -> str:
+    """Return an http(s) URL without its trailing slash, or ValueError."""
+    if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", text):
+        raise ValueError(f'"{text}" is not a URL such as http://127.0.0.1:9090')
+    return text.rstrip("/")
+
+
+def read_settings(path: Path | None, environment: Mapping[str, str]) -> Settings:
+    """Return the settings of the file at *path* (None: the defaults) under *environment*.
+
+    ConfigError lists everything wrong with the file, SetupError names a bad variable.
+    """
+    settings = Settings()
+    if path is not None:
+        reader, node = read_nodes(path)
+        settings = _settings(reader, node)
+        reader.finish()
+    return with_environment(settings, environment)
+
+
+def with_environment(settings: Settings, environment: Mapping[str, str]) -> Settings:
+    """Return *settings* with what *environment* overrides; SetupError names a bad variable."""
+    changes: dict[str, object] = {}
+    for variable, (name, parse) in ENVIRONMENT.items():
+        text = environment.get(variable, "")
+        if not text:
+            continue
+        try:
+            changes[name] = parse(text)
+        except ValueError as error:
+            raise SetupError(f"environment variable {variable}: {error}") from error
+    return replace(settings, **changes)  # type: ignore[arg-type]  # names and types by the table
+
+
+ENVIRONMENT: Mapping[str, tuple[str, Callable[[str], object]]] = {
+    "REMEDIATOR_STATE_DIR": ("state_dir", Path),
+    "REMEDIATOR_POLICY": ("policy", Path),
+    "REMEDIATOR_LIMITS": ("limits", Path),
+    "REMEDIATOR_LISTEN": ("listen", parse_address),
+    "REMEDIATOR_WORKER_LISTEN": ("worker_listen", parse_address),
+    "REMEDIATOR_EXPORTER_LISTEN": ("exporter_listen", parse_address),
+    "REMEDIATOR_TOKEN_FILE": ("token_file", Path),
+    "REMEDIATOR_PROMETHEUS_URL": ("prometheus_url", parse_url),
+    "REMEDIATOR_ALERTMANAGER_URL": ("alertmanager_url", parse_url),
+    "REMEDIATOR_HOST": ("host", str),
+    "DOCKER_HOST": ("docker_host", str),
+}
+
+
+def _path(reader: Reader, node: yaml.Node, path: str) -> Path:
+    return Path(reader.text(node, path))
+
+
+def _texts(reader: Reader, node: yaml.Node, path: str) -> tuple[str, ...]:
+    return tuple(reader.text(n, f"{path}[{i}]") for i, n in enumerate(reader.sequence(node, path)))
+
+
+def _pairs(reader: Reader, node: yaml.Node, path: str) -> dict[str, str]:
+    fields = reader.mapping(node, path)
+    return {name: reader.text(value, f"{path}.{name}") for name, value in fields.items()}
+
+
+def _pattern(reader: Reader, node: yaml.Node, path: str) -> str:
+    text = reader.text(node, path)
+    if text and ("{user}" not in text or "@" not in text or text.count("{") != 1):
+        reader.report(node, path, f'"{text}" is not a pattern such as {{user}}@example.org')
+    return text
+
+
+def _address(reader: Reader, node: yaml.Node, path: str) -> Address:
+    return reader.parsed(node, path, parse_address, Address("127.0.0.1", 0))
+
+
+def _url(reader: Reader, node: yaml.Node, path: str) -> str:
+    return reader.parsed(node, path, parse_url, "")
+
+
+def _one_of(*choices: str) -> Read:
+    return lambda reader, node, path: reader.choice(node, path, choices, "choice")
+
+
+def _mail(reader: Reader, node: yaml.Node, path: str) -> MailSettings:
+    values = reader.values(node, path, MAIL_FIELDS)
+    return replace(MailSettings(), **values)  # type: ignore[arg-type]
+
+
+MAIL_FIELDS: Mapping[str, tuple[str, Read]] = {
+    "host": ("host", Reader.text),
+    "port": ("port", Reader.integer),
+    "security": ("security", _one_of("starttls", "tls", "none")),
+    "ca_file": ("ca_file", _path),
+    "username": ("username", Reader.text),
+    "password_file": ("password_file", _path),
+    "from": ("sender", Reader.text),
+    "pattern": ("pattern", _pattern),
+    "users": ("users", _pairs),
+    "admins": ("admins", _texts),
+    "timeout": ("timeout", Reader.duration),
+}
+
+SETTINGS_FIELDS: Mapping[str, tuple[str, Read]] = {
+    "host": ("host", Reader.text),
+    "state_dir": ("state_dir", _path),
+    "policy": ("policy", _path),
+    "limits": ("limits", _path),
+    "listen": ("listen", _address),
+    "worker_listen": ("worker_listen", _address),
+    "exporter_listen": ("exporter_listen", _address),
+    "gpu_metrics": ("gpu_metrics", Reader.boolean),
+    "token_file": ("token_file", _path),
+    "largest_body": ("largest_body", Reader.integer),
+    "prometheus_url": ("prometheus_url", _url),
+    "prometheus_timeout": ("prometheus_timeout", Reader.duration),
+    "prometheus_freshness": ("prometheus_freshness", Reader.duration),
+    "alertmanager_url": ("alertmanager_url", _url),
+    "docker_host": ("docker_host", Reader.text),
+    "docker_timeout": ("docker_timeout", Reader.duration),
+    "recheck": ("recheck", Reader.duration),
+    "workers": ("workers", Reader.integer),
+    "wall": ("wall", _one_of("owner", "everyone", "off")),
+    "mail": ("mail", _mail),
+}
+
+
+def _settings(reader: Reader, node: yaml.Node) -> Settings:
+    values = reader.values(node, "", SETTINGS_FIELDS)
+    return replace(Settings(), **values)  # type: ignore[arg-type]

@@ -1,0 +1,34 @@
+"""The rules about a container's life that the exporter and the worker must agree on."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from remediator.core.limits import Limits, LimitsBook
+
+_HANDS_OFF = ("ds01.monitoring", "ds01.protected")
+
+
+def is_infrastructure(labels: Mapping[str, str]) -> bool:
+    """Tell whether a container is exempt from everything."""
+    return any(labels.get(label, "").lower() == "true" for label in _HANDS_OFF)
+
+
+def keep_alive_until(mtime: datetime, ctime: datetime, limits: Limits) -> datetime:
+    """Return until when a keep-alive file protects.
+
+    Anyone can give a file a modification time in the future; the kernel alone sets the change
+    time, so the earlier of the two counts.
+    """
+    return min(mtime, ctime) + limits.keepalive_max
+
+
+def idle_timeout_under_demand(
+    limits: Limits, demand: float | None, book: LimitsBook
+) -> timedelta | None:
+    """Return the idle timeout while *demand* (0-1 of the GPUs) is allocated; None if exempt.
+
+    An unknown demand shortens nothing.
+    """
+    if limits.idle_timeout is None or demand is None or demand < book.high_demand_threshold:
+        return limits.idle_timeout
+    return limits.idle_timeout * (1 - book.high_demand_idle_reduction)

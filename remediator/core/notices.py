@@ -1,0 +1,148 @@
+"""What people are told, as values: the text of each kind of notice.
+
+Whatever comes from a label is cleaned here: other people chose it, and it ends up in mails, on
+terminals and in logs.
+"""
+
+import enum
+import unicodedata
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from remediator.core.durations import humanize
+
+_LONGEST_FIELD = 200
+_KEEP_ALIVE = "touch /workspace/.keep-alive"
+
+
+class NoticeKind(enum.Enum):
+    """Why people are told; the values are also the ``kind`` label of a metric."""
+
+    WARNING = "warning"
+    ACTED = "acted"
+    FAILED = "failed"
+    ESCALATED = "escalated"
+    INFORMED = "informed"
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One notice to one recipient, through one notifier."""
+
+    kind: NoticeKind
+    notifier: str
+    recipient: str
+    subject: str
+    body: str
+
+    @classmethod
+    def of(cls, kind: str, notifier: str, recipient: str, subject: str, body: str) -> "Letter":
+        """Return a letter from plain texts, as the journal keeps them."""
+        return cls(NoticeKind(kind), notifier, recipient, subject, body)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What is to be told, before it is known to whom."""
+
+    kind: NoticeKind
+    subject: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Matter:
+    """What a notice is about: the incident and its subject on a host, with the evidence."""
+
+    incident: int
+    host: str
+    title: str
+    owner: str | None
+    alert: str
+    evidence: tuple[str, ...]
+
+
+def warning(matter: Matter, remediation: str, act_at: datetime, left: timedelta) -> Notice:
+    """Return the notice that something will be done, and how to prevent it."""
+    what = _VERBS.get(remediation, remediation)
+    return Notice(
+        NoticeKind.WARNING,
+        f"{clean(matter.title)} on {clean(matter.host)} will be {what} in {humanize(left)}",
+        _body(
+            matter,
+            f"Your container {clean(matter.title)} on {clean(matter.host)} will be {what}"
+            f" at {_clock(act_at)}, in {humanize(left)}.",
+            "Still need it? Inside the container, run:\n\n"
+            f"    {_KEEP_ALIVE}\n\nThat keeps it for 24 hours."
+            " Using the GPU, the CPU or the network again keeps it as well.",
+        ),
+    )
+
+
+def acted(matter: Matter, remediation: str, outcome: str) -> Notice:
+    """Return the notice that something was done and has been verified."""
+    what = _VERBS.get(remediation, remediation)
+    return Notice(
+        NoticeKind.ACTED,
+        f"{clean(matter.title)} on {clean(matter.host)} was {what}",
+        _body(
+            matter,
+            f"{clean(matter.title)} on {clean(matter.host)} was {what}: {clean(outcome)}.",
+            "Files in mounted folders are untouched. You can start a new container at any time.",
+        ),
+    )
+
+
+def failed(matter: Matter, remediation: str, message: str) -> Notice:
+    """Return the notice that something was tried and did not do what it should."""
+    return Notice(
+        NoticeKind.FAILED,
+        f"{remediation} failed for {clean(matter.title)} on {clean(matter.host)}",
+        _body(matter, f"{remediation} did not succeed: {clean(message)}.", _SHOW.format(matter)),
+    )
+
+
+def escalated(matter: Matter, because: str) -> Notice:
+    """Return the notice that a person has to look."""
+    return Notice(
+        NoticeKind.ESCALATED,
+        f"{clean(matter.title)} on {clean(matter.host)} needs a person",
+        _body(matter, f"Remediator has come to its end: {clean(because)}.", _SHOW.format(matter)),
+    )
+
+
+def informed(matter: Matter, summary: str) -> Notice:
+    """Return the notice of a remediation that on purpose only tells people."""
+    return Notice(
+        NoticeKind.INFORMED,
+        f"{clean(matter.alert)}: {clean(matter.title)} on {clean(matter.host)}",
+        _body(matter, clean(summary) or f"{clean(matter.alert)} fires.", _SHOW.format(matter)),
+    )
+
+
+def clean(text: str, longest: int = _LONGEST_FIELD) -> str:
+    """Return *text* on one line, without control or direction marks, and not too long."""
+    kept = "".join(
+        " " if character in "\n\r\t" else character
+        for character in text[: longest * 4]
+        if character in "\n\r\t" or unicodedata.category(character)[0] != "C"
+    )
+    kept = " ".join(kept.split())
+    return kept if len(kept) <= longest else kept[: longest - 1] + "…"
+
+
+_VERBS = {"stop-container": "stopped and removed"}
+_SHOW = "See everything it knows and did with:\n\n    remediator incidents show {0.incident}"
+
+
+def _body(matter: Matter, what: str, then: str) -> str:
+    evidence = "\n".join(f"  - {clean(line, 400)}" for line in matter.evidence)
+    why = f"Why: {clean(matter.alert)}\n{evidence}" if evidence else f"Why: {clean(matter.alert)}"
+    return (
+        f"{what}\n\n{why}\n\n{then}\n\n-- \nRemediator on {clean(matter.host)},"
+        f" incident {matter.incident}\n"
+    )
+
+
+def _clock(at: datetime) -> str:
+    return at.astimezone().strftime("%H:%M:%S %Z on %d %B %Y")

@@ -1,0 +1,65 @@
+"""Exact identities of what can be acted on.
+
+An alert *names* a subject; what is acted on is a target with everything that tells it from a
+later namesake: a container that was restarted, a process id that was used again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What an alert is about, as its labels name it: enough to find the incident it belongs to."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One run of one container: the full id, and the moment this run started (UTC)."""
+
+    id: str
+    started_at: datetime
+
+    @property
+    def key(self) -> str:
+        """The identity as one text, for the journal."""
+        return f"container:{self.id}@{self.started_at.isoformat()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Something nothing will be done to: it only has to be told apart from others."""
+
+    subject: Subject
+
+    @property
+    def key(self) -> str:
+        """The identity as one text, for the journal."""
+        return str(self.subject)
+
+
+Target = Container | Named
+
+# The first label that is there says what an alert is about, the most exact one first.
+_SUBJECT_LABELS = (
+    ("container", "container_id"),
+    ("gpu", "UUID"),
+    ("gpu", "uuid"),
+    ("service", "name"),
+    ("host", "instance"),
+)
+
+
+def subject_of(labels: Mapping[str, str]) -> Subject:
+    """Return what an alert with *labels* is about; the alert's own name if nothing else."""
+    for kind, label in _SUBJECT_LABELS:
+        if labels.get(label):
+            return Subject(kind, labels[label])
+    return Subject("alert", labels.get("alertname", ""))

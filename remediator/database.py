@@ -1,0 +1,149 @@
+"""Open SQLite the one way this project does: WAL, every commit on the disk before it returns.
+
+Each database has one writing program. A schema is a list of migrations; ``user_version`` says
+how many have been applied.
+"""
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+
+from remediator.errors import StoreError
+
+_BUSY_SECONDS = 10.0
+
+
+class Database:
+    """One open database; safe to share between threads, which take turns."""
+
+    def __init__(self, connection: sqlite3.Connection, error: type[StoreError], name: str) -> None:
+        self._connection = connection
+        self._lock = threading.RLock()
+        self._error = error
+        self._name = name
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Yield the connection inside a transaction: durable when the block ends, or nothing."""
+        with self._lock, self._translated():
+            if self._connection.in_transaction:
+                yield self._connection
+                return
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+                raise
+            try:
+                self._connection.execute("COMMIT")
+            except sqlite3.Error:
+                # A full disk can leave the transaction open, and the next one would join it.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def rows(self, sql: str, parameters: tuple[object, ...] = ()) -> list[sqlite3.Row]:
+        """Return all rows of a query."""
+        with self._lock, self._translated():
+            return self._connection.execute(sql, parameters).fetchall()
+
+    def row(self, sql: str, parameters: tuple[object, ...] = ()) -> sqlite3.Row | None:
+        """Return the first row of a query, or None."""
+        with self._lock, self._translated():
+            found: sqlite3.Row | None = self._connection.execute(sql, parameters).fetchone()
+            return found
+
+    def close(self) -> None:
+        """Close the connection; what was committed stays."""
+        with self._lock:
+            self._connection.close()
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._error(f"{self._name}: {error}") from error
+
+
+def open_writer(path: Path, package: str, error: type[StoreError], mode: int = 0o640) -> Database:
+    """Open *path* for its writing program, made and migrated by *package*'s ``schema`` files."""
+    with _explained(path, error):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode)
+        connection = _connect(f"{path.resolve().as_uri()}?mode=rw")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        _migrate(connection, package)
+    return Database(connection, error, path.name)
+
+
+def open_reader(path: Path, error: type[StoreError]) -> Database:
+    """Open *path* for reading only; the writer need not run."""
+    with _explained(path, error):
+        if not path.exists():
+            raise error(f"{path} does not exist yet: has the program that writes it been started?")
+        uri = path.resolve().as_uri()
+        try:
+            connection = _connect(f"{uri}?mode=ro")
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        except sqlite3.OperationalError:
+            if path.with_name(path.name + "-wal").exists():
+                raise
+            # Closed cleanly by its writer, in a folder where we may not make the -shm file.
+            connection = _connect(f"{uri}?mode=ro&immutable=1")
+    return Database(connection, error, path.name)
+
+
+def stamp(moment: datetime) -> str:
+    """Return *moment* as text that sorts in time order."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def moment(text: str) -> datetime:
+    """Return the time that `stamp` wrote."""
+    return datetime.fromisoformat(text)
+
+
+def maybe(parse: Callable[[str], datetime], text: str | None) -> datetime | None:
+    """Return ``parse(text)``, or None for NULL."""
+    return None if text is None else parse(text)
+
+
+def _connect(uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection, package: str) -> None:
+    """Apply the migrations ``schema/001.sql``, ``schema/002.sql``, … that are still missing."""
+    files = sorted(
+        (file for file in resources.files(package).joinpath("schema").iterdir()),
+        key=lambda file: file.name,
+    )
+    migrations = [file.read_text(encoding="utf-8") for file in files if file.name.endswith(".sql")]
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > len(migrations):
+        raise sqlite3.DatabaseError(
+            f"schema version {version} is newer than this program's {len(migrations)}"
+        )
+    for number, script in enumerate(migrations[version:], start=version + 1):
+        connection.executescript(f"BEGIN;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+
+
+@contextlib.contextmanager
+def _explained(path: Path, error: type[StoreError]) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as cause:
+        raise error(f"{path}: {cause}") from cause

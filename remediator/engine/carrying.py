@@ -1,0 +1,222 @@
+"""Carry out one attempt: execute, verify, settle; and take up what a crash left behind."""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from remediator.core import notices
+from remediator.core.attempts import AttemptState, Proof, Verification
+from remediator.core.catalogue import offer_of
+from remediator.core.policy import Audience, PolicyRule
+from remediator.engine.parts import EngineParts
+from remediator.engine.telling import letters
+from remediator.errors import (
+    EffectUnknownError,
+    JournalError,
+    RefusedError,
+    RemediationError,
+    TargetGoneError,
+)
+from remediator.journal.attempts import AttemptRecord, Attempts
+from remediator.remediations.interface import Say
+
+log = logging.getLogger(__name__)
+
+_BETWEEN_CHECKS = timedelta(milliseconds=250)
+# An effect that stays unknown for this long is a failure that a person has to look into.
+_UNKNOWN_FOR_GOOD = timedelta(minutes=30)
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What `execute` left behind: nothing changed, something that is to be verified, or doubt."""
+
+    message: str
+    refused: bool = False
+    doubt: bool = False
+
+
+class StepLog:
+    """The steps of one attempt, each in the journal before it is done."""
+
+    def __init__(self, attempts: Attempts, attempt: int, parts: EngineParts) -> None:
+        self._attempts = attempts
+        self._attempt = attempt
+        self._clock = parts.clock
+        self._before = frozenset(step.name for step in attempts.steps(attempt))
+        self.begun = False
+
+    @property
+    def before(self) -> frozenset[str]:
+        """The steps that an earlier life of this program had begun."""
+        return self._before
+
+    @contextlib.contextmanager
+    def step(self, name: str, detail: str) -> Iterator[Say]:
+        """Write a step down, let it be done, and write down what came of it."""
+        number = self._attempts.begin_step(self._attempt, name, detail, self._clock.now())
+        self.begun = True
+        said: list[str] = []
+        try:
+            yield said.append
+        except RemediationError as error:
+            self._attempts.end_step(number, f"failed: {error}", self._clock.now())
+            raise
+        self._attempts.end_step(number, said[-1] if said else "done", self._clock.now())
+
+
+class Carrying:
+    """Carries attempts out."""
+
+    def __init__(self, parts: EngineParts, stopping: threading.Event) -> None:
+        self._parts = parts
+        self._attempts = parts.journal.attempts
+        self._stopping = stopping
+
+    def carry_out(self, attempt_id: int) -> None:
+        """Carry out a planned attempt; at most one caller ever gets to do it."""
+        if self._attempts.claim(attempt_id, self._parts.clock.now()):
+            record = self._attempts.attempt(attempt_id)
+            if record is not None:
+                self._execute_and_settle(record)
+
+    def take_up(self, record: AttemptRecord) -> None:
+        """Bring an attempt to its end that nobody has in hand: the worker died, or gave up."""
+        log.warning(
+            "attempt %s (%s) is taken up again: it was %s",
+            record.id,
+            record.remediation,
+            record.state.value,
+        )
+        if record.state is AttemptState.PLANNED:
+            self._settle(record, AttemptState.REFUSED, "the worker stopped before it began")
+        elif record.state is AttemptState.UNKNOWN:
+            self._verify_and_settle(record, record.message or "its effect was unknown")
+        elif not self._attempts.steps(record.id):
+            self._settle(record, AttemptState.REFUSED, "the worker stopped before its first step")
+        else:
+            self._execute_and_settle(record)
+
+    def _execute_and_settle(self, record: AttemptRecord) -> None:
+        with self._parts.metrics.running.track_inprogress():
+            left = self._execute(record)
+            if left.refused:
+                self._settle(record, AttemptState.REFUSED, left.message)
+                return
+            if left.doubt:
+                now = self._parts.clock.now()
+                self._attempts.move(record.id, AttemptState.UNKNOWN, left.message, now)
+            self._verify_and_settle(record, left.message)
+
+    def _execute(self, record: AttemptRecord) -> _Left:
+        remediation = self._parts.remediations[record.remediation]
+        steps = StepLog(self._attempts, record.id, self._parts)
+        try:
+            return _Left(remediation.execute(record.task, steps))
+        except (TargetGoneError, RefusedError) as error:
+            return _Left(str(error), refused=not (steps.begun or steps.before))
+        except EffectUnknownError as error:
+            return _Left(str(error), doubt=True)
+        except JournalError:
+            # What is not written down must not be done; what was begun is taken up later.
+            raise
+        except Exception as error:
+            log.exception("attempt %s: a bug in %s", record.id, record.remediation)
+            self._parts.metrics.errors.inc()
+            return _Left(f"an error nobody foresaw: {type(error).__name__}", doubt=True)
+
+    def _verify_and_settle(self, record: AttemptRecord, message: str) -> None:
+        found = self._verified(record)
+        if found.proof is Proof.PROVEN:
+            self._settle(record, AttemptState.SUCCEEDED, message, found.says)
+        elif found.proof is Proof.DISPROVEN:
+            self._settle(record, AttemptState.FAILED, message, found.says)
+        elif self._parts.clock.now() - record.planned_at > _UNKNOWN_FOR_GOOD:
+            self._settle(record, AttemptState.FAILED, message, f"cannot be verified: {found.says}")
+        else:
+            now = self._parts.clock.now()
+            self._attempts.move(record.id, AttemptState.UNKNOWN, f"{message}; {found.says}", now)
+            log.warning("attempt %s: effect unknown: %s", record.id, notices.clean(found.says))
+
+    def _verified(self, record: AttemptRecord) -> Verification:
+        """Look until it is proven, or the verify window is over."""
+        remediation = self._parts.remediations[record.remediation]
+        deadline = self._parts.clock.now() + record.task.verify_within
+        while True:
+            found = remediation.verify(record.task)
+            late = self._parts.clock.now() >= deadline
+            if found.proof is Proof.PROVEN or late:
+                return found
+            if self._stopping.wait(_BETWEEN_CHECKS.total_seconds()):
+                return Verification(Proof.UNKNOWN, "the worker stopped before it was verified")
+
+    def _settle(
+        self, record: AttemptRecord, state: AttemptState, message: str, evidence: str = ""
+    ) -> None:
+        now = self._parts.clock.now()
+        told = f"{message}; {evidence}" if evidence else message
+        journal = self._parts.journal
+        with journal.transaction():
+            if not self._attempts.move(record.id, state, told, now):
+                return
+            if state is not AttemptState.REFUSED:
+                journal.incidents.settle(record.incident, f"{record.remediation} {state.value}")
+            self._tell(record, state, told, now)
+            journal.incidents.look_again(record.incident, now)
+        metrics = self._parts.metrics
+        metrics.attempts.labels(record.remediation, state.value).inc()
+        took = (now - record.planned_at).total_seconds()
+        metrics.attempt_seconds.labels(record.remediation).observe(max(took, 0.0))
+        log.info(
+            "attempt %s: %s %s after %.2f s: %s",
+            record.id,
+            record.remediation,
+            state.value,
+            took,
+            notices.clean(told, 400),
+        )
+
+    def _tell(
+        self, record: AttemptRecord, state: AttemptState, message: str, now: datetime
+    ) -> None:
+        if state is AttemptState.REFUSED:
+            return
+        incident = self._parts.journal.incidents.incident(record.incident)
+        firings = self._parts.journal.incidents.firings(record.incident)
+        if incident is None:
+            return
+        matter = notices.Matter(
+            incident=incident.id,
+            host=self._parts.host,
+            title=incident.title,
+            owner=incident.owner,
+            alert=firings[-1].alert.name if firings else "",
+            evidence=self._evidence(record.incident),
+        )
+        rule = self._rule(record.policy_rule)
+        audiences: tuple[Audience, ...] = rule.tell if rule else (Audience.ADMINS,)
+        if state is AttemptState.FAILED:
+            notice = notices.failed(matter, record.remediation, message)
+            audiences = rule.escalate if rule else (Audience.ADMINS,)
+        elif not offer_of(record.remediation).acts:
+            summary = str(record.task.context.get("summary") or "")
+            notice = notices.informed(matter, summary)
+        else:
+            notice = notices.acted(matter, record.remediation, message)
+        rows = letters(notice, self._parts.directory, audiences, incident.owner)
+        self._parts.journal.notices.put(incident.id, rows, now)
+        self._parts.metrics.notices_made.labels(notice.kind.value).inc()
+
+    def _evidence(self, incident: int) -> tuple[str, ...]:
+        """Return what the sources said when it was decided to act."""
+        decisions = self._parts.journal.decisions.of_incident(incident)
+        acted_on = [d for d in decisions if d.verdict == "remediate"] or decisions
+        reports = acted_on[-1].evidence if acted_on else ()
+        return tuple(f"{report['source']}: {report['says']}" for report in reports)
+
+    def _rule(self, name: str) -> PolicyRule | None:
+        rules = self._parts.policy().rules
+        return next((rule for rule in rules if rule.name == name), None)

@@ -1,0 +1,259 @@
+"""Look at one incident: ask the sources, decide, and write down what was decided and why."""
+
+import logging
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from remediator.core import notices
+from remediator.core.alerts import Status
+from remediator.core.attempts import AttemptState, PastAttempt, Task
+from remediator.core.decision import (
+    Case,
+    Decision,
+    History,
+    Hold,
+    HoldReason,
+    Remediate,
+    before_looking,
+    decide,
+)
+from remediator.core.observation import Observation, Verdict
+from remediator.core.policy import Audience, PolicyRule
+from remediator.core.targets import Target
+from remediator.engine.parts import EngineParts
+from remediator.engine.telling import letters
+from remediator.journal.incidents import FiringRecord, Incident
+
+log = logging.getLogger(__name__)
+
+# Attempts older than this matter to no limit that a policy may state.
+_MEMORY = timedelta(days=31)
+_SLOWEST_RECHECK = timedelta(minutes=5)
+# A look takes as long as its slowest source; after this a crashed one is made up for.
+_LEASE = timedelta(minutes=2)
+# An alert that no source confirms and nobody repeats is forgotten after this.
+_LAPSE = timedelta(hours=1)
+_LAPSING = frozenset({HoldReason.UNCONFIRMED, HoldReason.TARGET_GONE})
+
+
+class Looking:
+    """Makes the decisions about incidents."""
+
+    def __init__(self, parts: EngineParts) -> None:
+        self._parts = parts
+        self._journal = parts.journal
+
+    def look(self, incident_id: int) -> int | None:
+        """Decide about an incident; return the attempt that was planned, if one was."""
+        incident = self._journal.incidents.incident(incident_id)
+        if incident is None or incident.closed_at is not None:
+            return None
+        now = self._parts.clock.now()
+        lease = now + _LEASE
+        self._journal.incidents.take(incident_id, lease)
+        firings = self._journal.incidents.firings(incident_id)
+        active = [record for record in firings if record.alert.status is Status.FIRING]
+        if not active:
+            self._close(incident, firings)
+            return None
+        again: list[datetime] = []
+        for record in active:
+            planned, at = self._consider(incident, record)
+            if planned is not None:
+                return planned
+            again.append(at)
+        self._journal.incidents.look_again(incident_id, min(again), lease)
+        return None
+
+    def _close(self, incident: Incident, firings: list[FiringRecord]) -> None:
+        """Close an incident of which nothing fires, unless something is still being done."""
+        now = self._parts.clock.now()
+        if any(a.ended_at is None for a in self._journal.attempts.of_incident(incident.id)):
+            self._journal.incidents.look_again(incident.id, now + self._parts.recheck)
+            return
+        with self._journal.transaction():
+            for record in firings:
+                resolved = Hold(HoldReason.RESOLVED, "the alert has resolved")
+                self._write(incident, record, resolved, None, None)
+            self._journal.incidents.close(incident.id, now, "resolved by itself")
+
+    def _consider(self, incident: Incident, record: FiringRecord) -> tuple[int | None, datetime]:
+        """Decide about one firing; return the attempt planned and when to look again."""
+        policy = self._parts.policy()
+        rule = policy.rule_for(record.alert.labels)
+        paused = self._journal.incidents.pause_reason()
+        case = Case(record.alert, policy, History(paused=paused), None, self._parts.clock.now())
+        decision: Decision | None = before_looking(case)
+        if decision is None and rule is not None:
+            case, decision = self._observe_and_decide(case, rule)
+        if decision is None:
+            raise LookupError("no guard held an alert without a policy rule")
+        now = self._parts.clock.now()
+        with self._journal.transaction():
+            self._write(incident, record, decision, case.observation, rule)
+            self._remember(incident, case.observation)
+            planned = self._follow(incident, record, case, decision)
+            if self._has_lapsed(record, decision, now):
+                self._journal.incidents.close(incident.id, now, "never confirmed")
+        return planned, self._next_look(record, decision, now)
+
+    def _observe_and_decide(self, case: Case, rule: PolicyRule) -> tuple[Case, Decision]:
+        """Observe with the first rung's eyes, and again if the decision names another rung."""
+        eyes = rule.rungs[0].remediation
+        for _ in rule.rungs:
+            case = self._observed(case, rule, eyes)
+            decision = decide(case)
+            chosen = _chosen(decision)
+            if chosen is None or chosen.rung.remediation == eyes:
+                break
+            eyes = chosen.rung.remediation
+        return case, decision
+
+    def _observed(self, case: Case, rule: PolicyRule, eyes: str) -> Case:
+        seen = self._parts.remediations[eyes].observe(case.alert, self._parts.clock.now())
+        for report in seen.reports:
+            if report.verdict is Verdict.SILENT:
+                self._parts.metrics.source_errors.labels(report.source.value).inc()
+        now = self._parts.clock.now()
+        warned_at = None
+        if seen.target is not None:
+            firing = case.alert.firing
+            warned_at = self._journal.decisions.warned_at(firing, seen.target.key, rule.name)
+        history = replace(
+            case.history,
+            attempts=self._journal.attempts.past(now - _MEMORY),
+            warned_at=warned_at,
+        )
+        return replace(case, observation=seen, history=history, now=now)
+
+    def _write(
+        self,
+        incident: Incident,
+        record: FiringRecord,
+        decision: Decision,
+        seen: Observation | None,
+        rule: PolicyRule | None,
+    ) -> None:
+        now = self._parts.clock.now()
+        name = rule.name if rule else None
+        if not self._journal.decisions.decided(
+            incident.id, record.alert, decision, seen, now, name
+        ):
+            return
+        hold = isinstance(decision, Hold)
+        reason = decision.reason.value if isinstance(decision, Hold) else ""
+        self._parts.metrics.decisions.labels("hold" if hold else "remediate", reason).inc()
+        log.info(
+            "incident %s: %s %s (%s): %s",
+            incident.id,
+            "hold" if hold else "remediate",
+            notices.clean(incident.title),
+            reason or name,
+            notices.clean(decision.because if isinstance(decision, Hold) else "", 400),
+        )
+
+    def _remember(self, incident: Incident, seen: Observation | None) -> None:
+        if seen is not None and seen.title:
+            self._journal.incidents.name(incident.id, seen.title, seen.owner)
+
+    def _follow(
+        self, incident: Incident, record: FiringRecord, case: Case, decision: Decision
+    ) -> int | None:
+        """Write what follows from a decision, in its transaction."""
+        seen = case.observation
+        rule = case.policy.rule_for(case.alert.labels)
+        if seen is None or seen.target is None or rule is None:
+            return None
+        if isinstance(decision, Remediate):
+            return self._plan(incident, decision, seen, seen.target)
+        matter = matter_of(self._parts.host, incident, record, seen)
+        if decision.reason is HoldReason.WARNING_DUE and rule.warn is not None:
+            self._warn(matter, record, rule, case, seen.target)
+        elif decision.reason is HoldReason.ATTEMPTS_EXHAUSTED and incident.outcome != "escalated":
+            self._tell(matter, notices.escalated(matter, decision.because), rule.escalate)
+            self._journal.incidents.settle(incident.id, "escalated")
+        elif decision.reason is HoldReason.NOTIFY_ONLY and incident.outcome is None:
+            self._tell(matter, notices.informed(matter, decision.because), rule.tell)
+            self._journal.incidents.settle(incident.id, "notified")
+        return None
+
+    def _plan(
+        self, incident: Incident, decision: Remediate, seen: Observation, target: Target
+    ) -> int | None:
+        rung = decision.rung
+        plan = PastAttempt(
+            target_key=target.key,
+            policy_rule=decision.policy_rule,
+            rung=decision.number,
+            remediation=rung.remediation,
+            state=AttemptState.PLANNED,
+            planned_at=self._parts.clock.now(),
+        )
+        task = Task(
+            target=target,
+            timeout=rung.timeout,
+            verify_within=rung.verify_within,
+            options=rung.options,
+            context=seen.context,
+        )
+        return self._journal.attempts.plan(incident.id, plan, task)
+
+    def _warn(
+        self,
+        matter: notices.Matter,
+        record: FiringRecord,
+        rule: PolicyRule,
+        case: Case,
+        target: Target,
+    ) -> None:
+        warn = rule.warn
+        if warn is None or not self._journal.decisions.warn(
+            matter.incident, record.alert.firing, target.key, rule.name, case.now
+        ):
+            return
+        remediation = rule.rungs[0].remediation
+        notice = notices.warning(matter, remediation, case.now + warn.before, warn.before)
+        self._tell(matter, notice, warn.tell)
+
+    def _tell(
+        self, matter: notices.Matter, notice: notices.Notice, audiences: tuple[Audience, ...]
+    ) -> None:
+        rows = letters(notice, self._parts.directory, audiences, matter.owner)
+        self._journal.notices.put(matter.incident, rows, self._parts.clock.now())
+        self._parts.metrics.notices_made.labels(notice.kind.value).inc()
+
+    def _has_lapsed(self, record: FiringRecord, decision: Decision, now: datetime) -> bool:
+        return (
+            isinstance(decision, Hold)
+            and decision.reason in _LAPSING
+            and now - record.last_received_at > _LAPSE
+        )
+
+    def _next_look(self, record: FiringRecord, decision: Decision, now: datetime) -> datetime:
+        """Return when to look again: soon after news, more and more rarely without."""
+        if isinstance(decision, Hold) and decision.reason is HoldReason.WARNING_DUE:
+            return now
+        age = (now - record.last_received_at) / 8
+        at = now + min(max(age, self._parts.recheck), _SLOWEST_RECHECK)
+        until = decision.until if isinstance(decision, Hold) else None
+        return min(at, until) if until is not None and until > now else at
+
+
+def matter_of(
+    host: str, incident: Incident, record: FiringRecord, seen: Observation
+) -> notices.Matter:
+    """Return what a notice about *incident* is about, with the evidence as sentences."""
+    return notices.Matter(
+        incident=incident.id,
+        host=host,
+        title=seen.title or incident.title,
+        owner=seen.owner,
+        alert=record.alert.name,
+        evidence=tuple(f"{report.source.value}: {report.says}" for report in seen.reports),
+    )
+
+
+def _chosen(decision: Decision) -> Remediate | None:
+    if isinstance(decision, Hold):
+        decision = decision.instead if decision.instead is not None else decision
+    return decision if isinstance(decision, Remediate) else None

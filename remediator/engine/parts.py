@@ -1,0 +1,26 @@
+"""What the engine is given to work with; put together in `remediator.wiring`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from remediator.clock import Clock
+from remediator.core.policy import Policy
+from remediator.engine.telling import Directory
+from remediator.journal.journal import Journal
+from remediator.metrics import WorkerMetrics
+from remediator.remediations.interface import Remediation
+
+
+@dataclass(frozen=True, slots=True)
+class EngineParts:
+    """Everything an incident needs from the first look to the last notice."""
+
+    host: str
+    journal: Journal
+    policy: Callable[[], Policy]
+    remediations: Mapping[str, Remediation]
+    directory: Directory
+    metrics: WorkerMetrics
+    clock: Clock
+    recheck: timedelta

@@ -1,0 +1,207 @@
+"""The worker's loop: take deliveries, look at what is due, carry out what was decided."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from remediator.core.attempts import AttemptState
+from remediator.engine.carrying import Carrying
+from remediator.engine.intake import Intake
+from remediator.engine.looking import Looking
+from remediator.engine.outbox import Outbox
+from remediator.engine.parts import EngineParts
+from remediator.errors import InboxError, JournalError, StoreError
+from remediator.inbox.bell import Bell
+from remediator.inbox.store import Inbox
+from remediator.journal.attempts import AttemptRecord
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_LONGEST_WAIT = timedelta(seconds=1)
+_LOOKERS = 4
+# How long an attempt whose effect is unknown rests before it is verified again.
+_UNKNOWN_RESTS = timedelta(seconds=30)
+
+
+class Worker:
+    """Runs until `stop` is called; what it had in hand then is finished or taken up next time.
+
+    Looking and acting have threads of their own: a container that takes its minute to stop keeps
+    nobody else waiting. An incident is looked at by one thread at a time.
+    """
+
+    def __init__(
+        self,
+        parts: EngineParts,
+        open_inbox: Callable[[], Inbox],
+        bell: Bell,
+        outboxes: Sequence[Outbox],
+        workers: int,
+    ) -> None:
+        self._parts = parts
+        self._open_inbox = open_inbox
+        self._inbox: Inbox | None = None
+        self._bell = bell
+        self._outboxes = outboxes
+        self._stopping = threading.Event()
+        self._intake = Intake(parts)
+        self._looking = Looking(parts)
+        self._carrying = Carrying(parts, self._stopping)
+        self._lookers = ThreadPoolExecutor(_LOOKERS, thread_name_prefix="look")
+        self._hands = ThreadPoolExecutor(workers, thread_name_prefix="attempt")
+        self._lock = threading.Lock()
+        self._looked_at: set[int] = set()
+        self._in_hand: set[int] = set()
+        self._rested_since: dict[int, datetime] = {}
+        self._trouble = ""
+
+    def run(self, grace: timedelta) -> bool:
+        """Work until stopped, then wait up to *grace*; return whether all was finished."""
+        for outbox in self._outboxes:
+            outbox.start()
+        while not self._stopping.is_set():
+            self.work_once()
+            self._bell.wait(self._until_due())
+        return self._finish(grace)
+
+    def stop(self) -> None:
+        """Take nothing new and come to an end."""
+        self._stopping.set()
+        self._bell.ring()
+
+    def work_once(self) -> None:
+        """Do one round: whatever is there to be taken, taken up or looked at is handed out."""
+        try:
+            self._take_deliveries()
+            self._take_up()
+            for incident in self._parts.journal.incidents.due(self._parts.clock.now()):
+                self._hand_out_look(incident)
+            self._parts.metrics.notices_waiting.set(self._parts.journal.notices.waiting())
+            self._trouble = ""
+        except StoreError as error:
+            self._report_trouble("nothing is done until this is repaired", error)
+            self._parts.metrics.errors.inc()
+
+    def _take_deliveries(self) -> None:
+        if self._inbox is None:
+            try:
+                self._inbox = self._open_inbox()
+            except InboxError as error:
+                self._report_trouble("no delivery can be taken yet", error)
+                return
+        self._intake.take_all(self._inbox)
+
+    def _take_up(self) -> None:
+        """Find attempts that nobody has in hand: after a crash, or when the journal failed."""
+        for record in self._parts.journal.attempts.unsettled():
+            with self._lock:
+                looked_at = record.incident in self._looked_at
+                if looked_at or record.id in self._in_hand or self._rests(record):
+                    continue
+                self._in_hand.add(record.id)
+            self._hands.submit(self._take_up_one, record)
+
+    def _rests(self, record: AttemptRecord) -> bool:
+        since = self._rested_since.get(record.id)
+        if record.state is not AttemptState.UNKNOWN or since is None:
+            return False
+        return self._parts.clock.now() - since < _UNKNOWN_RESTS
+
+    def _hand_out_look(self, incident: int) -> None:
+        with self._lock:
+            if incident in self._looked_at:
+                return
+            self._looked_at.add(incident)
+        self._lookers.submit(self._look, incident)
+
+    def _look(self, incident: int) -> None:
+        planned: int | None = None
+        try:
+            if not self._stopping.is_set():
+                planned = self._guarded(f"incident {incident}", self._looking.look, incident)
+        finally:
+            # The attempt is in hand before the incident is let go, so that nobody takes it up.
+            with self._lock:
+                if planned is not None:
+                    self._in_hand.add(planned)
+                self._looked_at.discard(incident)
+            if planned is not None:
+                self._hands.submit(self._carry_out, planned)
+            self._done()
+
+    def _carry_out(self, attempt: int) -> None:
+        try:
+            if not self._stopping.is_set():
+                self._guarded(f"attempt {attempt}", self._carrying.carry_out, attempt)
+        finally:
+            self._let_go(attempt)
+
+    def _take_up_one(self, record: AttemptRecord) -> None:
+        try:
+            if not self._stopping.is_set():
+                self._guarded(f"attempt {record.id}", self._carrying.take_up, record)
+        finally:
+            self._let_go(record.id)
+
+    def _let_go(self, attempt: int) -> None:
+        with self._lock:
+            self._in_hand.discard(attempt)
+            self._rested_since[attempt] = self._parts.clock.now()
+        self._done()
+
+    def _done(self) -> None:
+        for outbox in self._outboxes:
+            outbox.wake()
+        self._bell.ring()
+
+    def _guarded(self, what: str, act: Callable[[T], R], subject: T) -> R | None:
+        """Call *act*; whatever goes wrong is logged and the work goes on with the next one."""
+        try:
+            return act(subject)
+        except JournalError as error:
+            self._report_trouble(f"{what} waits", error)
+        except Exception:
+            log.exception("%s: a bug; it is looked at again later", what)
+        self._parts.metrics.errors.inc()
+        return None
+
+    def _report_trouble(self, what: str, error: StoreError) -> None:
+        """Say it once; the same trouble at the next round is not news."""
+        if str(error) != self._trouble:
+            log.error("%s: %s", what, error)
+        self._trouble = str(error)
+
+    def _until_due(self) -> timedelta:
+        if self._stopping.is_set():
+            return timedelta()
+        try:
+            due = self._parts.journal.incidents.next_due()
+        except JournalError:
+            return _LONGEST_WAIT
+        wait = _LONGEST_WAIT if due is None else due - self._parts.clock.now()
+        # An incident that is due and being looked at must not make the loop spin.
+        return min(max(wait, timedelta(milliseconds=20)), _LONGEST_WAIT)
+
+    def _finish(self, grace: timedelta) -> bool:
+        deadline = time.monotonic() + grace.total_seconds()
+        self._lookers.shutdown(wait=False)
+        while time.monotonic() < deadline:
+            with self._lock:
+                if not self._in_hand and not self._looked_at:
+                    break
+            time.sleep(0.02)
+        self._hands.shutdown(wait=False)
+        for outbox in self._outboxes:
+            outbox.stop(timedelta(seconds=max(0.1, deadline - time.monotonic())))
+        with self._lock:
+            left = sorted(self._in_hand)
+        if left:
+            log.warning("attempts %s are not finished; they are taken up at the next start", left)
+        return not left

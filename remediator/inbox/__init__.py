@@ -1,0 +1,1 @@
+"""What the network side may say: deliveries, stored before they are answered."""

@@ -1,0 +1,8 @@
+-- What the network side was told. A body is stored whole and taken apart by the worker.
+-- AUTOINCREMENT: an id is never used again, since the journal remembers the last one it took.
+CREATE TABLE delivery (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    received_at TEXT NOT NULL,
+    sender TEXT NOT NULL,
+    body BLOB NOT NULL
+) STRICT;

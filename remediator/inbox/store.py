@@ -1,0 +1,75 @@
+"""The inbox: deliveries, durable before they are acknowledged.
+
+The receiver writes it and the worker reads it. How far the worker has come is in the journal,
+so that taking a delivery and writing what follows from it are one transaction.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from remediator.database import Database, moment, open_reader, open_writer, stamp
+from remediator.errors import InboxError
+
+FILE = "inbox.db"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One stored delivery: its number, when and from where it came, and the body as sent."""
+
+    id: int
+    received_at: datetime
+    sender: str
+    body: bytes
+
+
+class Inbox:
+    """The inbox of one state folder."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    def for_receiver(cls, folder: Path) -> "Inbox":
+        """Open the inbox in *folder* for writing; InboxError if that can't be."""
+        return cls(open_writer(folder / FILE, __package__ or "", InboxError))
+
+    @classmethod
+    def for_worker(cls, folder: Path) -> "Inbox":
+        """Open the inbox in *folder* for reading; InboxError while there is none."""
+        return cls(open_reader(folder / FILE, InboxError))
+
+    def store(self, body: bytes, sender: str, now: datetime) -> int:
+        """Store a delivery and return its number; it is on the disk when this returns."""
+        with self._database.transaction() as connection:
+            cursor = connection.execute(
+                "INSERT INTO delivery (received_at, sender, body) VALUES (?, ?, ?)",
+                (stamp(now), sender, body),
+            )
+        return int(cursor.lastrowid or 0)
+
+    def after(self, last: int, most: int = 64) -> list[Stored]:
+        """Return up to *most* deliveries with a number above *last*, the oldest first."""
+        rows = self._database.rows(
+            "SELECT id, received_at, sender, body FROM delivery WHERE id > ? ORDER BY id LIMIT ?",
+            (last, most),
+        )
+        return [Stored(r["id"], moment(r["received_at"]), r["sender"], r["body"]) for r in rows]
+
+    def newest(self) -> int:
+        """Return the number of the newest delivery that was ever stored, 0 if none was."""
+        row = self._database.row("SELECT seq FROM sqlite_sequence WHERE name = 'delivery'")
+        return int(row["seq"]) if row else 0
+
+    def forget(self, upto: int, before: datetime) -> int:
+        """Delete deliveries numbered at most *upto* and older than *before*; return how many."""
+        with self._database.transaction() as connection:
+            cursor = connection.execute(
+                "DELETE FROM delivery WHERE id <= ? AND received_at < ?", (upto, stamp(before))
+            )
+        return cursor.rowcount
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()

@@ -1,0 +1,1 @@
+"""What the worker knows and did; written by the worker only."""

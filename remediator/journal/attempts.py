@@ -1,0 +1,221 @@
+"""Attempts and their steps: written before the machine is touched, settled after."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from remediator.core.attempts import LEGAL_MOVES, AttemptState, PastAttempt, Task
+from remediator.core.durations import format_duration, parse_duration
+from remediator.core.policy import Option
+from remediator.core.targets import Container, Named, Subject, Target
+from remediator.database import Database, maybe, moment, stamp
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One attempt; ``target_key`` is the exact identity of what it acts on."""
+
+    id: int
+    incident: int
+    policy_rule: str
+    rung: int
+    remediation: str
+    target_key: str
+    task: Task
+    state: AttemptState
+    planned_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One step of an attempt; ``ended_at`` is None if the worker died during it."""
+
+    name: str
+    detail: str
+    began_at: datetime
+    ended_at: datetime | None
+    result: str | None
+
+
+class Attempts:
+    """Reads and writes of attempts."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def plan(self, incident: int, plan: PastAttempt, task: Task) -> int | None:
+        """Write down what is about to be tried; None if something is in progress on the target."""
+        with self._database.transaction() as connection:
+            cursor = connection.execute(
+                "INSERT OR IGNORE INTO attempt (incident, policy_rule, rung, remediation, target,"
+                " task, state, planned_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    incident,
+                    plan.policy_rule,
+                    plan.rung,
+                    plan.remediation,
+                    plan.target_key,
+                    _task_to_json(task),
+                    plan.state.value,
+                    stamp(plan.planned_at),
+                ),
+            )
+        return int(cursor.lastrowid or 0) if cursor.rowcount == 1 else None
+
+    def claim(self, attempt: int, now: datetime) -> bool:
+        """Move a planned attempt to running; False if it is not there to be claimed.
+
+        The row is committed before this returns, so nothing is ever done to a machine that the
+        journal does not know about.
+        """
+        with self._database.transaction() as connection:
+            cursor = connection.execute(
+                "UPDATE attempt SET state = ?, started_at = ? WHERE id = ? AND state = ?",
+                (AttemptState.RUNNING.value, stamp(now), attempt, AttemptState.PLANNED.value),
+            )
+        return cursor.rowcount == 1
+
+    def move(self, attempt: int, state: AttemptState, message: str, now: datetime) -> bool:
+        """Move an attempt to *state*; False if that is not a legal move from where it stands."""
+        ended = None if state is AttemptState.UNKNOWN else stamp(now)
+        with self._database.transaction() as connection:
+            row = connection.execute(
+                "SELECT state FROM attempt WHERE id = ?", (attempt,)
+            ).fetchone()
+            if row is None or state not in LEGAL_MOVES[AttemptState(row["state"])]:
+                return False
+            connection.execute(
+                "UPDATE attempt SET state = ?, message = ?, ended_at = ? WHERE id = ?",
+                (state.value, message, ended, attempt),
+            )
+        return True
+
+    def begin_step(self, attempt: int, name: str, detail: str, now: datetime) -> int:
+        """Write down a step that is about to be done; return its number."""
+        with self._database.transaction() as connection:
+            cursor = connection.execute(
+                "INSERT INTO step (attempt, name, detail, began_at) VALUES (?, ?, ?, ?)",
+                (attempt, name, detail, stamp(now)),
+            )
+        return int(cursor.lastrowid or 0)
+
+    def end_step(self, step: int, result: str, now: datetime) -> None:
+        """Write down what came of a step."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE step SET ended_at = ?, result = ? WHERE id = ?", (stamp(now), result, step)
+            )
+
+    def steps(self, attempt: int) -> list[StepRecord]:
+        """Return the steps of an attempt in order."""
+        rows = self._database.rows("SELECT * FROM step WHERE attempt = ? ORDER BY id", (attempt,))
+        return [
+            StepRecord(
+                row["name"],
+                row["detail"],
+                moment(row["began_at"]),
+                maybe(moment, row["ended_at"]),
+                row["result"],
+            )
+            for row in rows
+        ]
+
+    def attempt(self, attempt: int) -> AttemptRecord | None:
+        """Return one attempt, or None."""
+        rows = self._records("WHERE id = ?", (attempt,))
+        return rows[0] if rows else None
+
+    def of_incident(self, incident: int) -> list[AttemptRecord]:
+        """Return the attempts of an incident in order."""
+        return self._records("WHERE incident = ? ORDER BY id", (incident,))
+
+    def unsettled(self) -> list[AttemptRecord]:
+        """Return the attempts that may still change the machine, or may have."""
+        return self._records("WHERE state IN ('planned', 'running', 'unknown') ORDER BY id", ())
+
+    def past(self, since: datetime) -> tuple[PastAttempt, ...]:
+        """Return what decisions need to know: all planned after *since*, and all in progress."""
+        rows = self._database.rows(
+            "SELECT target, policy_rule, rung, remediation, state, planned_at, ended_at"
+            " FROM attempt WHERE planned_at > ?"
+            " UNION SELECT target, policy_rule, rung, remediation, state, planned_at, ended_at"
+            " FROM attempt WHERE state IN ('planned', 'running', 'unknown')",
+            (stamp(since),),
+        )
+        return tuple(
+            PastAttempt(
+                target_key=row["target"],
+                policy_rule=row["policy_rule"],
+                rung=row["rung"],
+                remediation=row["remediation"],
+                state=AttemptState(row["state"]),
+                planned_at=moment(row["planned_at"]),
+                ended_at=maybe(moment, row["ended_at"]),
+            )
+            for row in rows
+        )
+
+    def _records(self, where: str, parameters: tuple[object, ...]) -> list[AttemptRecord]:
+        rows = self._database.rows(f"SELECT * FROM attempt {where}", parameters)  # noqa: S608
+        return [
+            AttemptRecord(
+                id=row["id"],
+                incident=row["incident"],
+                policy_rule=row["policy_rule"],
+                rung=row["rung"],
+                remediation=row["remediation"],
+                target_key=row["target"],
+                task=_task_from_json(row["task"]),
+                state=AttemptState(row["state"]),
+                planned_at=moment(row["planned_at"]),
+                started_at=maybe(moment, row["started_at"]),
+                ended_at=maybe(moment, row["ended_at"]),
+                message=row["message"],
+            )
+            for row in rows
+        ]
+
+
+def _task_to_json(task: Task) -> str:
+    target: dict[str, str]
+    if isinstance(task.target, Container):
+        target = {"container": task.target.id, "started_at": stamp(task.target.started_at)}
+    else:
+        target = {"kind": task.target.subject.kind, "name": task.target.subject.name}
+    options = {
+        name: format_duration(value) if isinstance(value, timedelta) else value
+        for name, value in task.options.items()
+    }
+    value = {
+        "target": target,
+        "timeout": format_duration(task.timeout),
+        "verify_within": format_duration(task.verify_within),
+        "options": options,
+        "context": dict(task.context),
+    }
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _task_from_json(text: str) -> Task:
+    value: dict[str, Any] = json.loads(text)
+    kept = value["target"]
+    target: Target
+    if "container" in kept:
+        target = Container(kept["container"], moment(kept["started_at"]))
+    else:
+        target = Named(Subject(kept["kind"], kept["name"]))
+    options: dict[str, Option] = {
+        name: parse_duration(option) if isinstance(option, str) else option
+        for name, option in value["options"].items()
+    }
+    return Task(
+        target,
+        timeout=parse_duration(value["timeout"]),
+        verify_within=parse_duration(value["verify_within"]),
+        options=options,
+        context=value["context"],
+    )

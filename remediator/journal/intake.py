@@ -1,0 +1,36 @@
+"""How far the worker has come in the inbox, and what it found there."""
+
+from dataclasses import dataclass
+
+from remediator.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeMark:
+    """The last delivery taken, how many bodies were refused, how many alerts were truncated."""
+
+    last_delivery: int
+    refused: int
+    truncated: int
+
+
+class Intake:
+    """The one row that says where the worker stands."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def mark(self) -> IntakeMark:
+        """Return where the worker stands."""
+        row = self._database.row("SELECT last_delivery, refused, truncated FROM intake")
+        return IntakeMark(*row) if row else IntakeMark(0, 0, 0)
+
+    def advance(self, delivery: int, *, refused: bool = False, truncated: int = 0) -> bool:
+        """Say that *delivery* is taken; False if it already was, and nothing must follow."""
+        with self._database.transaction() as connection:
+            cursor = connection.execute(
+                "UPDATE intake SET last_delivery = ?, refused = refused + ?,"
+                " truncated = truncated + ? WHERE last_delivery < ?",
+                (delivery, refused, truncated, delivery),
+            )
+        return cursor.rowcount == 1

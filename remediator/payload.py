@@ -1,0 +1,72 @@
+"""Alertmanager's JSON (webhook version 4) as a `Delivery`.
+
+Lenient where newer Alertmanagers may add (unknown fields pass), strict where we would act on
+it. Source: https://prometheus.io/docs/alerting/latest/configuration/#webhook_config and
+deliveries recorded from Alertmanager 0.25.
+"""
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from remediator.core.alerts import Alert, Delivery, Firing, Status
+from remediator.errors import DeliveryError
+
+_LONGEST_IDENTITY = 128
+
+
+class _Alert(msgspec.Struct):
+    status: Status
+    labels: dict[str, str]
+    startsAt: str  # noqa: N815 - Alertmanager's spelling
+    fingerprint: str
+    annotations: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class _Body(msgspec.Struct):
+    version: str
+    groupKey: str  # noqa: N815
+    alerts: list[_Alert]
+    receiver: str = ""
+    truncatedAlerts: int = 0  # noqa: N815
+
+
+_decoder = msgspec.json.Decoder(_Body)
+
+
+def parse_delivery(body: bytes) -> Delivery:
+    """Return the delivery in *body*; DeliveryError says what is wrong with it, and where."""
+    try:
+        raw = _decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DeliveryError(f"not an Alertmanager delivery: {error}") from error
+    if raw.version != "4":
+        raise DeliveryError(f'version "{raw.version[:20]}" is not known, only "4" is')
+    return Delivery(
+        receiver=raw.receiver,
+        group_key=raw.groupKey,
+        alerts=tuple(_alert(alert, number) for number, alert in enumerate(raw.alerts)),
+        truncated=max(raw.truncatedAlerts, 0),
+    )
+
+
+def _alert(raw: _Alert, number: int) -> Alert:
+    if not 0 < len(raw.fingerprint) <= _LONGEST_IDENTITY:
+        raise DeliveryError(f"alerts[{number}].fingerprint: not a fingerprint")
+    try:
+        starts_at = datetime.fromisoformat(raw.startsAt)
+    except ValueError as error:
+        raise DeliveryError(f"alerts[{number}].startsAt: not a time with a zone") from error
+    if starts_at.tzinfo is None or len(raw.startsAt) > _LONGEST_IDENTITY:
+        raise DeliveryError(f"alerts[{number}].startsAt: not a time with a zone")
+    try:
+        starts_at = starts_at.astimezone(UTC)
+    except OverflowError as error:
+        raise DeliveryError(f"alerts[{number}].startsAt: out of range") from error
+    return Alert(
+        labels=raw.labels,
+        annotations=raw.annotations,
+        status=raw.status,
+        firing=Firing(raw.fingerprint, raw.startsAt),
+        starts_at=starts_at,
+    )

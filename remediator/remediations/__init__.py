@@ -1,0 +1,1 @@
+"""The things that can be done: sources and actuators joined."""

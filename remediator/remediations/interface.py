@@ -1,0 +1,54 @@
+"""What every remediation is to the engine, and what the engine gives it."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Protocol
+
+from remediator.core.alerts import Alert
+from remediator.core.attempts import Task, Verification
+from remediator.core.observation import Observation
+
+Say = Callable[[str], None]
+
+
+class Steps(Protocol):
+    """The journal of one attempt, as the remediation sees it."""
+
+    @property
+    def before(self) -> frozenset[str]:
+        """The steps that were begun before this program started: their effect is unknown."""
+        ...
+
+    def step(self, name: str, detail: str) -> AbstractContextManager[Say]:
+        """Write down that something is about to be done; say inside the block what came of it."""
+        ...
+
+
+class Remediation(Protocol):
+    """A way to act on what an alert names.
+
+    The engine calls `observe` before each decision, `execute` when the attempt is in the journal,
+    and `verify` when `execute` has returned, timed out, or was cut off by a crash.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name the policy uses."""
+        ...
+
+    def observe(self, alert: Alert, now: datetime) -> Observation:
+        """Return what the sources say about the target of *alert*; a silent source is a report."""
+        ...
+
+    def execute(self, task: Task, steps: Steps) -> str:
+        """Do it, each step written down first; return a sentence about what was done.
+
+        Called again after a crash, with `Steps.before` saying what had begun: that is looked at,
+        and not begun again. Raises TargetGoneError, RefusedError or EffectUnknownError.
+        """
+        ...
+
+    def verify(self, task: Task) -> Verification:
+        """Return whether what should be so is so now, from fresh evidence."""
+        ...

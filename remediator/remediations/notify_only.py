@@ -1,0 +1,50 @@
+"""notify-only: tell people, and on purpose do nothing."""
+
+from datetime import datetime
+from typing import Protocol
+
+from remediator.core.alerts import Alert
+from remediator.core.attempts import Proof, Task, Verification
+from remediator.core.observation import Observation
+from remediator.core.targets import Named, subject_of
+from remediator.remediations.interface import Steps
+from remediator.sources.prometheus import Confirmation
+
+
+class Confirming(Protocol):
+    """Prometheus, as far as it is needed here."""
+
+    def confirm(self, alert: Alert, now: datetime) -> Confirmation:
+        """Return whether the alert is firing."""
+        ...
+
+
+class NotifyOnly:
+    """Confirms with Prometheus alone: nothing is at stake but somebody's attention."""
+
+    name = "notify-only"
+
+    def __init__(self, prometheus: Confirming) -> None:
+        self._prometheus = prometheus
+
+    def observe(self, alert: Alert, now: datetime) -> Observation:
+        """Return what Prometheus says."""
+        subject = subject_of(alert.labels)
+        return Observation(
+            at=now,
+            target=Named(subject),
+            reports=(self._prometheus.confirm(alert, now).report,),
+            owner=alert.labels.get("user"),
+            title=alert.labels.get("container") or subject.name,
+            context={"summary": alert.annotations.get("summary", "")},
+        )
+
+    def execute(self, task: Task, steps: Steps) -> str:
+        """Do nothing; the notice is written when the attempt is settled."""
+        del steps
+        return str(task.context.get("summary") or "people are told")
+
+    def verify(self, task: Task) -> Verification:
+        """Return that nothing had to be changed."""
+        del task
+        return Verification(Proof.PROVEN, "people are told")

@@ -1,0 +1,1 @@
+"""Observation only: Prometheus, Docker, NVML and /proc, in our terms."""

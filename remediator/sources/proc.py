@@ -1,0 +1,267 @@
+"""What the kernel knows of processes: ``/proc`` and the cgroup file systems.
+
+A process is matched to a container by its cgroup, never by its parent: what ``docker exec``
+starts is a child of the shim. Both roots can be given, for tests and for an exporter that runs in
+a container with the host's file systems mounted elsewhere.
+"""
+
+import os
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from remediator.errors import SourceError
+
+_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+# The name of the v2 tree is empty in /proc/PID/cgroup; hybrid systems mount it beside v1.
+_V2 = ("", "unified")
+# The column of /proc/PID/net/dev with the bytes sent; received ones are in the first.
+_SENT = 8
+_GONE = (FileNotFoundError, ProcessLookupError)
+# Forgetting a folder costs one look.
+_MOST_FOLDERS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Where a counter stands: the v1 controller, and the file's name in both versions."""
+
+    controller: str
+    v1_mounts: tuple[str, ...]
+    v1_file: str
+    v2_file: str
+    v2_key: str = ""
+
+
+_CPU = _Kind(
+    controller="cpuacct",
+    # Where distributions mount it; the tree is often shared with "cpu".
+    v1_mounts=("cpuacct", "cpu,cpuacct", "cpuacct,cpu"),
+    v1_file="cpuacct.usage",
+    v2_file="cpu.stat",
+    v2_key="usage_usec",
+)
+_MEMORY = _Kind(
+    controller="memory",
+    v1_mounts=("memory",),
+    v1_file="memory.usage_in_bytes",
+    v2_file="memory.current",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Counter:
+    folder: str
+    is_v2: bool
+    value: int
+
+
+class ProcSource:
+    """The processes of this machine.
+
+    Answers are None where the process is gone; SourceError where it is there and cannot be read.
+    """
+
+    def __init__(
+        self, proc_root: Path = Path("/proc"), cgroup_root: Path = Path("/sys/fs/cgroup")
+    ) -> None:
+        self._proc = proc_root
+        self._cgroup = cgroup_root
+        self._folders: dict[tuple[str, _Kind], tuple[str, bool]] = {}
+
+    def container_of(self, pid: int, known_ids: Collection[str]) -> str | None:
+        """Return which of the containers *known_ids* (full ids) the process is in, if in one.
+
+        The shapes of a cgroup's path are many (v1, v2, systemd's scopes, Kubernetes, podman,
+        a daemon in a cgroup namespace of its own), but each has the full id in it.
+        """
+        text = self._read(pid, "cgroup") or ""
+        return next((found for found in _ID.findall(text) if found in known_ids), None)
+
+    def container_id_in_cgroup(self, pid: int) -> str | None:
+        """Return the container id in the process's cgroup, whether anybody knows it or not."""
+        found = _ID.search(self._read(pid, "cgroup") or "")
+        return found[0] if found else None
+
+    def start_ticks(self, pid: int) -> int | None:
+        """Return when the process started, in clock ticks after boot: with it a pid is unique."""
+        text = self._read(pid, "stat")
+        if text is None:
+            return None
+        # The name in parentheses may hold anything, so count from the last one.
+        fields = text.rpartition(")")[2].split()
+        try:
+            return int(fields[19])
+        except (IndexError, ValueError) as error:
+            raise SourceError(f"/proc/{pid}/stat makes no sense: {text[:200]!r}") from error
+
+    def boot_id(self) -> str:
+        """Return the id of the running boot, which makes start ticks comparable."""
+        path = self._proc / "sys/kernel/random/boot_id"
+        try:
+            return path.read_text(encoding="ascii").strip()
+        except OSError as error:
+            raise SourceError(f"cannot read {path}: {error.strerror}") from error
+
+    def owner_uid(self, pid: int) -> int | None:
+        """Return the real user id of the process, as the host numbers it."""
+        for line in (self._read(pid, "status") or "").splitlines():
+            if line.startswith("Uid:"):
+                return int(line.split()[1])
+        return None
+
+    def comm(self, pid: int) -> str | None:
+        """Return the name of the process, at most 15 characters of anything."""
+        text = self._read(pid, "comm")
+        return None if text is None else text.rstrip("\n")
+
+    def cpu_seconds(self, pid: int, container_id: str | None = None) -> float | None:
+        """Return the CPU time used by the cgroup of the process, or of the container around it."""
+        found = self._counter(pid, container_id, _CPU)
+        if found is None:
+            return None
+        return found.value / (1e6 if found.is_v2 else 1e9)
+
+    def memory_bytes(self, pid: int, container_id: str | None = None) -> float | None:
+        """Return the memory of the cgroup, without file pages the kernel can drop at once.
+
+        That is what ``docker stats`` shows: usage less inactive file pages.
+        """
+        found = self._counter(pid, container_id, _MEMORY)
+        if found is None:
+            return None
+        stat = _keyed(_text(f"{found.folder}/memory.stat") or "")
+        cache = stat.get("inactive_file" if found.is_v2 else "total_inactive_file", 0)
+        return float(max(found.value - cache, 0))
+
+    def network_bytes(self, pid: int) -> tuple[int, int] | None:
+        """Return bytes received and sent in the process's network, without its loopback.
+
+        None too for a process in the host's own network: those counters are the host's, and say
+        nothing about one container.
+        """
+        try:
+            if os.readlink(self._proc / str(pid) / "ns/net") == self._network_of_host():
+                return None
+        except _GONE:
+            return None
+        except OSError as error:
+            raise SourceError(f"cannot tell the network of {pid}: {error.strerror}") from error
+        text = self._read(pid, "net/dev")
+        return None if text is None else _sum_of_interfaces(text)
+
+    def _network_of_host(self) -> str:
+        try:
+            return os.readlink(self._proc / "1/ns/net")
+        except (PermissionError, *_GONE):
+            # Hardened kernels hide pid 1 even from root; we run in the host's network then.
+            return os.readlink(self._proc / "self/ns/net")
+
+    def _counter(self, pid: int, container_id: str | None, kind: _Kind) -> _Counter | None:
+        """Return a counter of the cgroup; None if that is gone.
+
+        A container's folder has its id in its name, so it can be remembered: it can only be that
+        container's, whoever has the pid by now.
+        """
+        known = self._folders.get((container_id, kind)) if container_id else None
+        counter = known and _count(*known, kind)
+        if counter:
+            return counter
+        for folder, is_v2 in self._candidates(pid, container_id, kind):
+            counter = _count(folder, is_v2, kind)
+            if counter is not None:
+                if container_id:
+                    self._remember(container_id, kind, (folder, is_v2))
+                return counter
+        text = self._read(pid, "cgroup")
+        if text is not None and (container_id or "") in text:
+            raise SourceError(
+                f"the cgroup of process {pid} has no {kind.v1_file} under {self._cgroup}"
+            )
+        return None
+
+    def _remember(self, container_id: str, kind: _Kind, folder: tuple[str, bool]) -> None:
+        if len(self._folders) >= _MOST_FOLDERS:
+            self._folders.clear()
+        self._folders[container_id, kind] = folder
+
+    def _candidates(
+        self, pid: int, container_id: str | None, kind: _Kind
+    ) -> Iterator[tuple[str, bool]]:
+        """Yield the folders that may hold a counter, and whether each is of version 2."""
+        for line in (self._read(pid, "cgroup") or "").splitlines():
+            _, controllers, path = line.split(":", 2)
+            inside = _within(path, container_id)
+            if inside is None:
+                continue
+            if not controllers:
+                for mount in _V2:
+                    yield f"{self._cgroup}/{mount}/{inside}", True
+            elif kind.controller in controllers.split(","):
+                for mount in dict.fromkeys((controllers, *kind.v1_mounts)):
+                    yield f"{self._cgroup}/{mount}/{inside}", False
+
+    def _read(self, pid: int, name: str) -> str | None:
+        path = f"{self._proc}/{pid}/{name}"
+        try:
+            with open(path, "rb", buffering=0) as file:
+                return (file.readall() or b"").decode(errors="replace")
+        except _GONE:
+            return None
+        except OSError as error:
+            raise SourceError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _within(path: str, container_id: str | None) -> str | None:
+    """Return a cgroup's path relative to its mount, cut off behind the container's part.
+
+    None if it is not the container's: the pid belongs to somebody else by now. A daemon in a
+    cgroup namespace sees ``/../..`` in front; a container with systemd has groups below its own.
+    """
+    parts = [part for part in path.split("/") if part and part != ".."]
+    if container_id is None:
+        return "/".join(parts)
+    for position, part in enumerate(parts):
+        if container_id in part:
+            return "/".join(parts[: position + 1])
+    return None
+
+
+def _count(folder: str, is_v2: bool, kind: _Kind) -> _Counter | None:
+    text = _text(f"{folder}/{kind.v2_file if is_v2 else kind.v1_file}")
+    if text is None:
+        return None
+    value = _keyed(text).get(kind.v2_key) if is_v2 and kind.v2_key else _number(text)
+    return None if value is None else _Counter(folder, is_v2, value)
+
+
+def _text(path: str) -> str | None:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return (file.readall() or b"").decode(errors="replace")
+    except OSError:
+        return None
+
+
+def _number(text: str) -> int | None:
+    try:
+        return int(text)
+    except ValueError:
+        return None
+
+
+def _keyed(text: str) -> dict[str, int]:
+    pairs = (line.partition(" ") for line in text.splitlines())
+    return {name: int(value) for name, _, value in pairs if value.isdecimal()}
+
+
+def _sum_of_interfaces(text: str) -> tuple[int, int]:
+    received = sent = 0
+    for line in text.splitlines()[2:]:
+        name, _, counters = line.partition(":")
+        fields = counters.split()
+        if name.strip() != "lo" and len(fields) > _SENT:
+            received += int(fields[0])
+            sent += int(fields[_SENT])
+    return received, sent

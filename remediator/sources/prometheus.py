@@ -1,0 +1,178 @@
+"""Ask Prometheus whether an alert is really firing there, on fresh data.
+
+An alert in Alertmanager proves nothing: anybody on the machine can post one. What Prometheus
+itself says about its own rules cannot be posted.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import requests
+
+from remediator.core.alerts import Alert
+from remediator.core.durations import humanize
+from remediator.core.observation import Fact, Report, Source, Verdict
+from remediator.core.targets import subject_of
+from remediator.errors import SourceError
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One raw sample: when it was scraped (UTC), and its value."""
+
+    at: datetime
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """What Prometheus said of one alert; ``active_since``: when its condition began to hold."""
+
+    report: Report
+    active_since: datetime | None = None
+
+
+class PrometheusSource:
+    """One Prometheus server; an answer older than *freshness* is no answer."""
+
+    def __init__(self, url: str, timeout: timedelta, freshness: timedelta) -> None:
+        self._url = url
+        self._timeout = timeout.total_seconds()
+        self._freshness = freshness
+        self._session = requests.Session()
+        self._session.trust_env = False
+
+    def confirm(self, alert: Alert, now: datetime) -> Confirmation:
+        """Return whether *alert* is firing: same labels, evaluated lately, its exporter up."""
+        try:
+            found = self._find(alert)
+            if found is None:
+                says = f"{alert.name} is not firing with these labels: resolved, stale or forged"
+                return _answer(Verdict.DISAGREES, says)
+            active_since = _time(found.get("activeAt"))
+            if found.get("state") != "firing":
+                says = f"{alert.name} is only {found.get('state')}, not firing"
+                return _answer(Verdict.DISAGREES, says)
+            return self._judge(alert, found, active_since, now)
+        except SourceError as error:
+            return _answer(Verdict.SILENT, str(error))
+
+    def samples(
+        self, selector: str, window: timedelta
+    ) -> list[tuple[Mapping[str, str], list[Sample]]]:
+        """Return the raw samples of the last *window* by series, or raise SourceError."""
+        result = self._query(f"{selector}[{max(1, round(window.total_seconds()))}s]")
+        return [
+            (series["metric"], [Sample(_epoch(at), float(value)) for at, value in series["values"]])
+            for series in result
+        ]
+
+    def value(self, expression: str) -> float | None:
+        """Return the largest value of *expression*, None if it has no result; or SourceError."""
+        values = [float(series["value"][1]) for series in self._query(expression)]
+        return max(values, default=None)
+
+    def _find(self, alert: Alert) -> Mapping[str, Any] | None:
+        """Return the alert of Prometheus that was delivered.
+
+        What arrives may have more labels (``external_labels``), never fewer or other ones. The
+        labels that say what it is about must be Prometheus's own: added ones would aim it anew.
+        """
+        wanted = alert.labels
+        for candidate in self._get("/api/v1/alerts").get("alerts", []):
+            labels = candidate.get("labels", {})
+            if (
+                labels.get("alertname") == alert.name
+                and all(wanted.get(name) == value for name, value in labels.items())
+                and subject_of(labels) == subject_of(wanted)
+            ):
+                found: Mapping[str, Any] = candidate
+                return found
+        return None
+
+    def _judge(
+        self, alert: Alert, found: Mapping[str, Any], active_since: datetime | None, now: datetime
+    ) -> Confirmation:
+        own_labels = found["labels"]
+        series = f"ALERTS{selector({**own_labels, 'alertstate': 'firing'})}"
+        evaluated = self.value(f"timestamp({series})")
+        if evaluated is None:
+            return _answer(Verdict.SILENT, f"{alert.name} has not been evaluated lately")
+        age = now - _epoch(evaluated)
+        facts: dict[str, Fact] = {
+            "value": _number(found.get("value")),
+            "active_since": active_since.isoformat() if active_since else None,
+            "evaluated_seconds_ago": round(age.total_seconds(), 3),
+        }
+        if abs(age) > self._freshness:
+            says = f"{alert.name} was last evaluated {humanize(age)} ago"
+            return _answer(Verdict.SILENT, says, facts)
+        instance = own_labels.get("instance")
+        if instance:
+            up = self.value(f"up{selector({'instance': instance})}")
+            facts["up"] = up
+            if up != 1:
+                says = f"the exporter {instance} is down: what it said before proves nothing"
+                return _answer(Verdict.SILENT, says, facts)
+        since = f" since {active_since:%H:%M:%S} UTC" if active_since else ""
+        says = (
+            f"{alert.name} is firing{since}, value {found.get('value')},"
+            f" evaluated {humanize(age)} ago"
+        )
+        return Confirmation(Report(Source.PROMETHEUS, Verdict.AGREES, says, facts), active_since)
+
+    def _query(self, expression: str) -> list[Any]:
+        result = self._get("/api/v1/query", query=expression).get("result", [])
+        return result if isinstance(result, list) else []
+
+    def _get(self, path: str, **parameters: str) -> Mapping[str, Any]:
+        try:
+            answer = self._session.get(
+                self._url + path, params=parameters, timeout=self._timeout, allow_redirects=False
+            )
+            body = answer.json()
+            if answer.status_code != requests.codes.ok or body.get("status") != "success":
+                problem = body.get("error", f"status {answer.status_code}")
+                raise SourceError(f"Prometheus at {self._url} refused {path}: {problem}")
+            data: Mapping[str, Any] = body["data"]
+        except (requests.RequestException, ValueError, KeyError, AttributeError) as error:
+            kind = type(error).__name__
+            raise SourceError(f"no answer from Prometheus at {self._url}{path}: {kind}") from error
+        return data
+
+
+def selector(labels: Mapping[str, str]) -> str:
+    """Return a PromQL selector for exactly *labels*, whatever their values hold."""
+    pairs = (f"{name}={_quoted(value)}" for name, value in sorted(labels.items()))
+    return "{" + ",".join(pairs) + "}"
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def _answer(verdict: Verdict, says: str, facts: Mapping[str, Fact] | None = None) -> Confirmation:
+    return Confirmation(Report(Source.PROMETHEUS, verdict, says, facts or {}))
+
+
+def _time(text: object) -> datetime | None:
+    if not isinstance(text, str):
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _epoch(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _number(text: object) -> float | None:
+    try:
+        return float(str(text))
+    except ValueError:
+        return None

@@ -1,0 +1,1 @@
+"""The receiver: what faces the network; it can ask, and cannot act."""

@@ -1,0 +1,172 @@
+"""The receiver: takes deliveries, and answers only when they are on the disk.
+
+Alertmanager retries at once on 5xx, and on any other failure waits for the group's next flush.
+Our own trouble is therefore always 503, never 429.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flask import Flask, Response, request
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from remediator.clock import Clock
+from remediator.core.alerts import Alert, Delivery
+from remediator.core.policy import Policy
+from remediator.core.targets import subject_of
+from remediator.errors import ConfigError, DeliveryError, InboxError, SetupError
+from remediator.inbox.store import Inbox
+from remediator.metrics import ReceiverMetrics
+from remediator.payload import parse_delivery
+from remediator.web.auth import TokenFile
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverParts:
+    """What the receiver is made of; ``token`` is None where only this machine can reach it."""
+
+    inbox: Inbox
+    token: TokenFile | None
+    policy: Callable[[], Policy]
+    ring: Callable[[], None]
+    metrics: ReceiverMetrics
+    clock: Clock
+    largest_body: int
+
+
+def create_app(parts: ReceiverParts) -> Flask:
+    """Return the WSGI application of the receiver."""
+    app = Flask("remediator")
+    app.config["MAX_CONTENT_LENGTH"] = parts.largest_body
+    receiver = _Receiver(parts)
+    app.add_url_rule("/api/v1/alerts", view_func=receiver.deliver, methods=["POST"])
+    app.add_url_rule("/-/healthy", view_func=_healthy)
+    app.add_url_rule("/-/ready", view_func=receiver.ready)
+    app.add_url_rule("/metrics", view_func=receiver.expose)
+    app.register_error_handler(HTTPException, _refused)
+    return app
+
+
+class _Receiver:
+    def __init__(self, parts: ReceiverParts) -> None:
+        self._parts = parts
+        self._results = parts.metrics.deliveries
+
+    def deliver(self) -> Response:
+        """Store a delivery; 200 means that it is on the disk."""
+        refusal = self._unauthorized() or self._wrong_type()
+        if refusal is not None:
+            return refusal
+        try:
+            body = request.get_data(cache=False)
+            delivery = parse_delivery(body)
+            number = self._store(body)
+        except RequestEntityTooLarge:
+            self._results.labels("too_large").inc()
+            largest = self._parts.largest_body
+            return _answer(413, error=f"larger than {largest} bytes: group alerts more finely")
+        except DeliveryError as error:
+            self._results.labels("refused").inc()
+            log.warning("delivery refused: %s", error)
+            return _answer(400, error=str(error))
+        except InboxError:
+            self._results.labels("failed").inc()
+            log.exception("delivery not stored")
+            return _answer(503, error="the inbox cannot be written, send it again")
+        self._results.labels("stored").inc()
+        self._parts.ring()
+        if "explain" in request.args:
+            return self._explain(number, delivery)
+        return _answer(200, delivery=number)
+
+    def ready(self) -> Response:
+        """Answer 200 when a delivery could be taken now."""
+        try:
+            newest = self._parts.inbox.newest()
+            if self._parts.token is not None:
+                self._parts.token.read()
+        except (InboxError, SetupError) as error:
+            return _answer(503, ready=False, error=str(error))
+        return _answer(200, ready=True, newest_delivery=newest)
+
+    def expose(self) -> Response:
+        """Answer our own metrics."""
+        text = generate_latest(self._parts.metrics.registry)
+        return Response(text, content_type=CONTENT_TYPE_LATEST)
+
+    def _store(self, body: bytes) -> int:
+        sender = request.headers.get("User-Agent", "")[:100]
+        with self._parts.metrics.store_seconds.time():
+            return self._parts.inbox.store(
+                body, f"{request.remote_addr} {sender}", self._parts.clock.now()
+            )
+
+    def _unauthorized(self) -> Response | None:
+        if self._parts.token is None:
+            return None
+        try:
+            if self._parts.token.accepts(request.headers.get("Authorization")):
+                return None
+        except SetupError as error:
+            self._results.labels("failed").inc()
+            log.error("no delivery can be taken: %s", error)  # noqa: TRY400 - no traceback needed
+            return _answer(503, error="the receiver has no usable token, see its log")
+        self._results.labels("unauthorized").inc()
+        log.warning("delivery without the right bearer token from %s", request.remote_addr)
+        answer = _answer(401, error="a bearer token is needed: see authorization.credentials_file")
+        answer.headers["WWW-Authenticate"] = 'Bearer realm="remediator"'
+        return answer
+
+    def _wrong_type(self) -> Response | None:
+        if request.mimetype == "application/json":
+            return None
+        self._results.labels("refused").inc()
+        return _answer(415, error="Content-Type must be application/json")
+
+    def _explain(self, number: int, delivery: Delivery) -> Response:
+        try:
+            policy = self._parts.policy()
+        except ConfigError as error:
+            problems = [str(problem) for problem in error.problems]
+            return _answer(200, delivery=number, policy_problems=problems)
+        alerts = [_explained(alert, policy) for alert in delivery.alerts]
+        return _answer(200, delivery=number, policy_mode=policy.mode.value, alerts=alerts)
+
+
+def _explained(alert: Alert, policy: Policy) -> dict[str, object]:
+    rule = policy.rule_for(alert.labels)
+    return {
+        "alertname": alert.name,
+        "fingerprint": alert.firing.fingerprint,
+        "status": alert.status.value,
+        "subject": str(subject_of(alert.labels)),
+        "policy_rule": rule.name if rule else None,
+        "mode": rule.mode.capped_by(policy.mode).value if rule else None,
+        "remediations": [rung.remediation for rung in rule.rungs] if rule else [],
+    }
+
+
+def _healthy() -> Response:
+    return _answer(200, healthy=True)
+
+
+def _refused(error: Exception) -> Response:
+    """Answer what Flask refuses (404, 405, …) in the same form, keeping its headers."""
+    if not isinstance(error, HTTPException):
+        raise error
+    answer = _answer(error.code or 500, error=f"{error.name}: {error.description}")
+    for name, value in error.get_headers():
+        if name not in {"Content-Type", "Content-Length"}:
+            answer.headers[name] = value
+    return answer
+
+
+def _answer(status: int, **fields: object) -> Response:
+    body = json.dumps(fields, ensure_ascii=False) + "\n"
+    return Response(body, status=status, content_type="application/json")

@@ -1,0 +1,158 @@
+"""Put the worker together and run it."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from types import FrameType
+
+from prometheus_client import CollectorRegistry, start_http_server
+
+from remediator.actuators.containers import ContainerActuator
+from remediator.clock import Clock, SystemClock
+from remediator.config.limits_file import LimitsFile
+from remediator.config.settings import Settings
+from remediator.core.policy import Policy
+from remediator.engine.outbox import Outbox
+from remediator.engine.parts import EngineParts
+from remediator.engine.worker import Worker
+from remediator.errors import ConfigError, SetupError
+from remediator.inbox.bell import Bell
+from remediator.inbox.store import Inbox
+from remediator.journal.journal import Journal
+from remediator.metrics import WorkerMetrics
+from remediator.notifiers.address_book import AddressBook
+from remediator.notifiers.interface import Notifier
+from remediator.notifiers.mail import Mail
+from remediator.notifiers.wall import Wall
+from remediator.remediations.interface import Remediation
+from remediator.remediations.notify_only import NotifyOnly
+from remediator.remediations.stop_container import Senses, StopContainer
+from remediator.sources.accounts import Accounts
+from remediator.sources.docker_engine import DockerSource
+from remediator.sources.nvml import NvmlSource
+from remediator.sources.proc import ProcSource
+from remediator.sources.prometheus import PrometheusSource
+from remediator.wiring.policy_file import PolicyFile
+
+log = logging.getLogger(__name__)
+
+# A container's longest grace by default, and time to settle.
+_GRACE = timedelta(seconds=75)
+
+
+@dataclass(frozen=True, slots=True)
+class MadeWorker:
+    """A worker with what has to be closed after it."""
+
+    worker: Worker
+    journal: Journal
+    bell: Bell
+    metrics: WorkerMetrics
+
+
+def make_remediations(settings: Settings, limits: LimitsFile) -> dict[str, Remediation]:
+    """Return every remediation by its name; nothing is connected to yet."""
+    prometheus = PrometheusSource(
+        settings.prometheus_url, settings.prometheus_timeout, settings.prometheus_freshness
+    )
+    senses = Senses(
+        prometheus=prometheus,
+        engine=DockerSource(settings.docker_host, settings.docker_timeout),
+        driver=NvmlSource(),
+        kernel=ProcSource(),
+        users=Accounts(),
+    )
+    hands = ContainerActuator(settings.docker_host, settings.docker_timeout)
+    made: list[Remediation] = [StopContainer(senses, hands, limits), NotifyOnly(prometheus)]
+    return {remediation.name: remediation for remediation in made}
+
+
+def make_worker(
+    settings: Settings, policy: Callable[[], Policy], metrics: WorkerMetrics, clock: Clock
+) -> MadeWorker:
+    """Return a worker ready to run; ConfigError or JournalError if it can't be made."""
+    policy()
+    limits = LimitsFile(settings.limits)
+    journal = Journal.for_worker(settings.state_dir)
+    parts = EngineParts(
+        host=settings.host,
+        journal=journal,
+        policy=policy,
+        remediations=make_remediations(settings, limits),
+        directory=AddressBook(settings.mail, settings.wall),
+        metrics=metrics,
+        clock=clock,
+        recheck=settings.recheck,
+    )
+    notifiers: list[Notifier] = [Wall(), Mail(settings.mail)]
+    outboxes = [Outbox(n, journal, clock, metrics, settings.host) for n in notifiers]
+    bell = Bell(settings.state_dir)
+    worker = Worker(
+        parts,
+        partial(Inbox.for_worker, settings.state_dir),
+        bell,
+        outboxes,
+        settings.workers,
+    )
+    return MadeWorker(worker, journal, bell, metrics)
+
+
+def run_worker(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT; SIGHUP reads the policy again. Ends the process."""
+    clock = SystemClock()
+    metrics = WorkerMetrics(CollectorRegistry())
+    policy_file = PolicyFile(settings.policy)
+    policy_file.reload()
+    metrics.policy_reload_successful.set(1)
+    metrics.policy_reload_time.set(clock.now().timestamp())
+    made = make_worker(settings, policy_file.current, metrics, clock)
+    _serve_metrics(settings, metrics)
+
+    def reload() -> None:
+        try:
+            policy_file.reload()
+        except ConfigError as error:
+            metrics.policy_reload_successful.set(0)
+            log.error("the policy in force stays, the new one is refused:\n%s", error)  # noqa: TRY400
+            return
+        metrics.policy_reload_successful.set(1)
+        metrics.policy_reload_time.set(clock.now().timestamp())
+        log.info("policy read again from %s", policy_file.path)
+
+    _on_signals(made.worker.stop, reload)
+    mode = policy_file.current().mode.value
+    log.info("worker started on %s, mode %s, policy %s", settings.host, mode, settings.policy)
+    made.worker.run(_GRACE)
+    made.bell.close()
+    made.journal.close()
+    logging.shutdown()
+    # A thread may still wait for a container to stop: the journal knows, the next start goes on.
+    os._exit(0)
+
+
+def _serve_metrics(settings: Settings, metrics: WorkerMetrics) -> None:
+    address = settings.worker_listen
+    try:
+        start_http_server(address.port, address.host, registry=metrics.registry)
+    except OSError as error:
+        message = f"cannot serve the worker's metrics on {address}: {error.strerror}"
+        raise SetupError(f"{message}; set REMEDIATOR_WORKER_LISTEN") from error
+
+
+def _on_signals(stop: Callable[[], None], reload: Callable[[], None]) -> None:
+    """Handle signals in threads of their own: a handler must not take a lock."""
+
+    def stopping(_signal: int, _frame: FrameType | None) -> None:
+        threading.Thread(target=stop, daemon=True).start()
+
+    def reloading(_signal: int, _frame: FrameType | None) -> None:
+        threading.Thread(target=reload, daemon=True).start()
+
+    signal.signal(signal.SIGTERM, stopping)
+    signal.signal(signal.SIGINT, stopping)
+    signal.signal(signal.SIGHUP, reloading)

@@ -1,0 +1,64 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from remediator.core.lifecycle import (
+    idle_timeout_under_demand,
+    is_infrastructure,
+    keep_alive_until,
+)
+from remediator.core.limits import Limits, LimitsBook
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ({}, False),
+        ({"ds01.monitoring": "true"}, True),
+        ({"ds01.protected": "True"}, True),
+        ({"ds01.protected": "false"}, False),
+        ({"ds01.user": "true"}, False),
+    ],
+)
+def test_infrastructure_is_what_the_labels_protect(labels: dict[str, str], expected: bool) -> None:
+    assert is_infrastructure(labels) is expected
+
+
+@pytest.mark.parametrize(
+    ("mtime", "ctime"),
+    [
+        pytest.param(NOON, NOON, id="touched"),
+        pytest.param(NOON + 300 * DAY, NOON, id="dated into the future"),
+        pytest.param(NOON, NOON + DAY, id="its mode was changed later"),
+    ],
+)
+def test_a_keep_alive_protects_for_a_day_at_most(mtime: datetime, ctime: datetime) -> None:
+    assert keep_alive_until(mtime, ctime, Limits()) == NOON + DAY
+
+
+@pytest.mark.parametrize(
+    ("demand", "minutes"),
+    [
+        pytest.param(None, 30, id="unknown demand"),
+        pytest.param(0.79, 30, id="just below"),
+        pytest.param(0.8, 15, id="at the threshold"),
+        pytest.param(1.0, 15, id="full"),
+    ],
+)
+def test_high_demand_halves_the_idle_timeout(demand: float | None, minutes: int) -> None:
+    timeout = idle_timeout_under_demand(Limits(), demand, LimitsBook())
+
+    assert timeout == timedelta(minutes=minutes)
+
+
+def test_a_reduction_is_the_share_that_is_taken_off() -> None:
+    book = LimitsBook(high_demand_idle_reduction=0.2)
+
+    assert idle_timeout_under_demand(Limits(), 1, book) == timedelta(minutes=24)
+
+
+def test_high_demand_ends_no_exemption() -> None:
+    assert idle_timeout_under_demand(Limits(idle_timeout=None), 1, LimitsBook()) is None
