@@ -194,7 +194,7 @@ def _number(section: _Section, key: str, most: float) -> float:
             raise ValueError
         return value
 
-    return _or_report(section, node, key, read, f"expected a number from 0 to {most:g}")
+    return _or_report(section, node, key, read, f"expected a number from 0 to {most:.15g}")
 
 
 def _or_report(

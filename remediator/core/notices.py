@@ -6,13 +6,20 @@ terminals and in logs.
 
 import enum
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from remediator.core.durations import humanize
+from remediator.core.policy import Option, Rung
 
 _LONGEST_FIELD = 200
-_KEEP_ALIVE = "touch /workspace/.keep-alive"
+_KEEP_IT = """\
+Still need it? Inside the container, run:
+
+    touch /workspace/.keep-alive
+
+That keeps it for 24 hours. Using the GPU, the CPU or the network again keeps it as well."""
 
 
 class NoticeKind(enum.Enum):
@@ -62,9 +69,9 @@ class Matter:
     evidence: tuple[str, ...]
 
 
-def warning(matter: Matter, remediation: str, act_at: datetime, left: timedelta) -> Notice:
-    """Return the notice that something will be done, and how to prevent it."""
-    what = _VERBS.get(remediation, remediation)
+def warning(matter: Matter, rung: Rung, act_at: datetime, left: timedelta) -> Notice:
+    """Return the notice that *rung* will be carried out, and how to prevent it."""
+    what = _done(rung.remediation, rung.options)
     return Notice(
         NoticeKind.WARNING,
         f"{clean(matter.title)} on {clean(matter.host)} will be {what} in {humanize(left)}",
@@ -72,16 +79,14 @@ def warning(matter: Matter, remediation: str, act_at: datetime, left: timedelta)
             matter,
             f"Your container {clean(matter.title)} on {clean(matter.host)} will be {what}"
             f" at {_clock(act_at)}, in {humanize(left)}.",
-            "Still need it? Inside the container, run:\n\n"
-            f"    {_KEEP_ALIVE}\n\nThat keeps it for 24 hours."
-            " Using the GPU, the CPU or the network again keeps it as well.",
+            _KEEP_IT,
         ),
     )
 
 
-def acted(matter: Matter, remediation: str, outcome: str) -> Notice:
+def acted(matter: Matter, remediation: str, options: Mapping[str, Option], outcome: str) -> Notice:
     """Return the notice that something was done and has been verified."""
-    what = _VERBS.get(remediation, remediation)
+    what = _done(remediation, options)
     return Notice(
         NoticeKind.ACTED,
         f"{clean(matter.title)} on {clean(matter.host)} was {what}",
@@ -111,12 +116,19 @@ def escalated(matter: Matter, because: str) -> Notice:
     )
 
 
-def informed(matter: Matter, summary: str) -> Notice:
-    """Return the notice of a remediation that on purpose only tells people."""
+def informed(matter: Matter, summary: str, *, keepable: bool = False) -> Notice:
+    """Return the notice of a remediation that on purpose only tells people.
+
+    *keepable* says that it is about a container, which its owner can keep.
+    """
     return Notice(
         NoticeKind.INFORMED,
         f"{clean(matter.alert)}: {clean(matter.title)} on {clean(matter.host)}",
-        _body(matter, clean(summary) or f"{clean(matter.alert)} fires.", _SHOW.format(matter)),
+        _body(
+            matter,
+            clean(summary, 400) or f"{clean(matter.alert)} fires.",
+            _KEEP_IT if keepable else _SHOW.format(matter),
+        ),
     )
 
 
@@ -131,7 +143,13 @@ def clean(text: str, longest: int = _LONGEST_FIELD) -> str:
     return kept if len(kept) <= longest else kept[: longest - 1] + "…"
 
 
-_VERBS = {"stop-container": "stopped and removed"}
+def _done(remediation: str, options: Mapping[str, Option]) -> str:
+    """Return the participle for what a remediation does."""
+    if remediation == "stop-container":
+        return "stopped and removed" if options.get("remove", True) else "stopped"
+    return f"treated with {remediation}"
+
+
 _SHOW = "See everything it knows and did with:\n\n    remediator incidents show {0.incident}"
 
 

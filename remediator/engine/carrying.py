@@ -203,9 +203,10 @@ class Carrying:
             audiences = rule.escalate if rule else (Audience.ADMINS,)
         elif not offer_of(record.remediation).acts:
             summary = str(record.task.context.get("summary") or "")
-            notice = notices.informed(matter, summary)
+            keepable = incident.subject.startswith("container:")
+            notice = notices.informed(matter, summary, keepable=keepable)
         else:
-            notice = notices.acted(matter, record.remediation, message)
+            notice = notices.acted(matter, record.remediation, record.task.options, message)
         rows = letters(notice, self._parts.directory, audiences, incident.owner)
         self._parts.journal.notices.put(incident.id, rows, now)
         self._parts.metrics.notices_made.labels(notice.kind.value).inc()

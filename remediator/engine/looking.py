@@ -140,16 +140,18 @@ class Looking:
             incident.id, record.alert, decision, seen, now, name
         ):
             return
-        hold = isinstance(decision, Hold)
-        reason = decision.reason.value if isinstance(decision, Hold) else ""
-        self._parts.metrics.decisions.labels("hold" if hold else "remediate", reason).inc()
+        if isinstance(decision, Hold):
+            verdict, reason, because = "hold", decision.reason.value, decision.because
+        else:
+            verdict, reason, because = "remediate", "", f"by policy rule {decision.policy_rule}"
+        self._parts.metrics.decisions.labels(verdict, reason).inc()
         log.info(
-            "incident %s: %s %s (%s): %s",
+            "incident %s: %s: %s %s: %s",
             incident.id,
-            "hold" if hold else "remediate",
             notices.clean(incident.title),
-            reason or name,
-            notices.clean(decision.because if isinstance(decision, Hold) else "", 400),
+            verdict,
+            reason or "now",
+            notices.clean(because, 400),
         )
 
     def _remember(self, incident: Incident, seen: Observation | None) -> None:
@@ -211,8 +213,7 @@ class Looking:
             matter.incident, record.alert.firing, target.key, rule.name, case.now
         ):
             return
-        remediation = rule.rungs[0].remediation
-        notice = notices.warning(matter, remediation, case.now + warn.before, warn.before)
+        notice = notices.warning(matter, rule.rungs[0], case.now + warn.before, warn.before)
         self._tell(matter, notice, warn.tell)
 
     def _tell(

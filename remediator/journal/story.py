@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from remediator.core.attempts import AttemptState
 from remediator.journal.attempts import AttemptRecord
 from remediator.journal.decisions import DecisionRecord
 from remediator.journal.incidents import FiringRecord, Incident
@@ -84,7 +85,7 @@ def _of_attempts(journal: Journal, attempts: list[AttemptRecord]) -> Iterator[Ev
         name = f"attempt {attempt.id}: {attempt.remediation}"
         yield Event(attempt.planned_at, "planned", f"{name} on {attempt.target_key}")
         for step in journal.attempts.steps(attempt.id):
-            result = step.result or "cut off: the worker died during this step"
+            result = step.result or _unfinished(attempt)
             took = ""
             if step.ended_at is not None:
                 took = f" ({(step.ended_at - step.began_at).total_seconds():.2f} s)"
@@ -92,6 +93,12 @@ def _of_attempts(journal: Journal, attempts: list[AttemptRecord]) -> Iterator[Ev
         if attempt.ended_at is not None:
             text = f"{name} {attempt.state.value}: {attempt.message}"
             yield Event(attempt.ended_at, "settled", text)
+
+
+def _unfinished(attempt: AttemptRecord) -> str:
+    if attempt.state is AttemptState.RUNNING:
+        return "under way, or cut off if the worker does not run"
+    return "cut off: the worker died during this step"
 
 
 def _of_notices(notices: list[NoticeRecord]) -> Iterator[Event]:

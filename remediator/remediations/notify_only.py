@@ -30,13 +30,15 @@ class NotifyOnly:
     def observe(self, alert: Alert, now: datetime) -> Observation:
         """Return what Prometheus says."""
         subject = subject_of(alert.labels)
+        confirmation = self._prometheus.confirm(alert, now)
+        told = confirmation.annotations
         return Observation(
             at=now,
             target=Named(subject),
-            reports=(self._prometheus.confirm(alert, now).report,),
+            reports=(confirmation.report,),
             owner=alert.labels.get("user"),
             title=alert.labels.get("container") or subject.name,
-            context={"summary": alert.annotations.get("summary", "")},
+            context={"summary": told.get("description") or told.get("summary") or ""},
         )
 
     def execute(self, task: Task, steps: Steps) -> str:

@@ -336,10 +336,10 @@ class StopContainer:
         given = task.options.get("grace")
         grace = given if isinstance(given, timedelta) else grace
         if not facts.is_running:
-            return f"{facts.name} had stopped already"
+            return "it had stopped already"
         if "stop" in steps.before:
             self._await_stop(_container(task), grace + _SLACK)
-            return f"{facts.name} stopped as it had been told before the interruption"
+            return "it stopped as it had been told before the interruption"
         detail = f"stop signal to {facts.name}, kill after {humanize(grace)}"
         with steps.step("stop", detail) as say:
             began = time.monotonic()
@@ -347,7 +347,7 @@ class StopContainer:
             took = timedelta(seconds=time.monotonic() - began)
             ended = self._ended(facts.id)
             say(f"{ended} after {took.total_seconds():.1f} s")
-        return f"{facts.name} {ended}"
+        return f"it {ended}"
 
     def _ended(self, container_id: str) -> str:
         try:

@@ -9,6 +9,7 @@ import base64
 import contextlib
 import json
 import os
+import socket
 import stat
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +37,8 @@ KEEP_ALIVE = PurePosixPath("/workspace/.keep-alive")
 _VISIBLE = "NVIDIA_VISIBLE_DEVICES="
 # Enough for a host's images; a forgotten one only costs a question.
 _MOST_IMAGES = 1000
-_LOCAL = ("unix://", "http+docker://")
+_LOCAL = "unix://"
+_DEFAULT = "unix:///var/run/docker.sock"
 
 
 class DockerSource:
@@ -156,8 +158,10 @@ class DockerSource:
         return os.path.join(mount.source, KEEP_ALIVE.relative_to(mount.destination))
 
     def _is_local(self) -> bool:
-        url = self._base_url or os.environ.get("DOCKER_HOST") or "unix://"
-        return url.startswith(_LOCAL)
+        return self._url().startswith(_LOCAL)
+
+    def _url(self) -> str:
+        return self._base_url or os.environ.get("DOCKER_HOST") or _DEFAULT
 
     @contextlib.contextmanager
     def _asking(self, what: str, container_id: str | None = None) -> Iterator[docker.APIClient]:
@@ -175,6 +179,8 @@ class DockerSource:
             self._give_back(api)
 
     def _client(self) -> docker.APIClient:
+        with _translated("anything"):
+            self._knock()
         with self._lock:
             if self._idle:
                 return self._idle.pop()
@@ -185,6 +191,18 @@ class DockerSource:
             if self._base_url is None:
                 return docker.APIClient(version="auto", timeout=timeout, **kwargs_from_env())
             return docker.APIClient(self._base_url, version="auto", timeout=timeout)
+
+    def _knock(self) -> None:
+        """Raise OSError if nobody listens on the engine's local socket.
+
+        The SDK would only say so after leaving an open socket behind (docker 7.2).
+        """
+        if not self._is_local():
+            return
+        path = self._url().removeprefix(_LOCAL)
+        with socket.socket(socket.AF_UNIX) as knock:
+            knock.settimeout(self._timeout)
+            knock.connect(f"/{path.lstrip('/')}")
 
     def _give_back(self, api: docker.APIClient) -> None:
         with self._lock:

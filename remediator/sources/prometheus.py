@@ -5,7 +5,7 @@ itself says about its own rules cannot be posted.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -28,10 +28,14 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """What Prometheus said of one alert; ``active_since``: when its condition began to hold."""
+    """What Prometheus said of one alert; ``active_since``: when its condition began to hold.
+
+    ``annotations`` are Prometheus's own, which is more than can be said of those delivered.
+    """
 
     report: Report
     active_since: datetime | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 class PrometheusSource:
@@ -118,10 +122,14 @@ class PrometheusSource:
                 return _answer(Verdict.SILENT, says, facts)
         since = f" since {active_since:%H:%M:%S} UTC" if active_since else ""
         says = (
-            f"{alert.name} is firing{since}, value {found.get('value')},"
+            f"{alert.name} is firing{since}, value {_readable(found.get('value'))},"
             f" evaluated {humanize(age)} ago"
         )
-        return Confirmation(Report(Source.PROMETHEUS, Verdict.AGREES, says, facts), active_since)
+        return Confirmation(
+            Report(Source.PROMETHEUS, Verdict.AGREES, says, facts),
+            active_since,
+            _texts(found.get("annotations")),
+        )
 
     def _query(self, expression: str) -> list[Any]:
         result = self._get("/api/v1/query", query=expression).get("result", [])
@@ -176,3 +184,13 @@ def _number(text: object) -> float | None:
         return float(str(text))
     except ValueError:
         return None
+
+
+def _readable(text: object) -> str:
+    """Return a value as people write it: Prometheus answers 13 seconds as ``1.3e+01``."""
+    number = _number(text)
+    return "unknown" if number is None else f"{number:.6g}"
+
+
+def _texts(found: object) -> dict[str, str]:
+    return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}

@@ -63,7 +63,13 @@ POLICY: dict[str, Any] = {
         },
         {
             "name": "container soon idle for too long",
-            "match": ['alertname=~"DS01ContainerIdleSoon|DS01ContainerIdleFinal"'],
+            "match": ['alertname="DS01ContainerIdleSoon"'],
+            "do": [{"notify-only": None, "attempts": ["1 per 12h"]}],
+            "tell": ["owner"],
+        },
+        {
+            "name": "container about to be idle for too long",
+            "match": ['alertname="DS01ContainerIdleFinal"'],
             "do": [{"notify-only": None, "attempts": ["1 per 12h"]}],
             "tell": ["owner"],
         },

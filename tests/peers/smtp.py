@@ -163,8 +163,11 @@ class MailServer:
         return connection
 
     async def _close(self, server: asyncio.Server) -> None:
-        server.close()
+        # A client accepted while the server closes would be dropped on the floor by asyncio.
+        for listener in server.sockets:
+            asyncio.get_running_loop().remove_reader(listener.fileno())
         await _settle()
+        server.close()
         # aiosmtpd's own controller leaves the clients connected, and Python warns of it later.
         for connection in self._connections:
             if isinstance(connection.transport, asyncio.WriteTransport):

@@ -126,14 +126,14 @@ user_override: {}
         ' (did you mean "idle_timeout_h"?)',
         'limits.yaml:4:18: defaults.max_runtime_h: expected a number from 0 to 87600, got "24h"',
         "limits.yaml:5:19: defaults.grace_period_m:"
-        " expected a number from 0 to 5.256e+06, got nothing",
-        'limits.yaml:8:16: groups.b.members[0]: "alice" is already a member of group "a"',
+        " expected a number from 0 to 5256000, got nothing",
+        'limits.yaml:8:17: groups.b.members[0]: "alice" is already a member of group "a"',
         'limits.yaml:8:48: groups.b.high_demand_threshold: "high_demand_threshold" holds for'
         " the whole host: it belongs under policies",
         "limits.yaml:10:26: policies.high_demand_threshold:"
         ' expected a number from 0 to 1, got "80"',
         "limits.yaml:11:20: policies.sigterm_grace_s:"
-        ' expected a number from 0 to 3.1536e+08, got "-1"',
+        ' expected a number from 0 to 315360000, got "-1"',
         'limits.yaml:13:3: policies: field "keepalive_max_duration_h" is given twice',
         'limits.yaml:15:18: container_types.devcontainers: unknown container type "devcontainers"'
         ' (did you mean "devcontainer"?)',

@@ -13,7 +13,8 @@ NOBODY = Owner("unknown", "none")
 class Users:
     """A host with two accounts."""
 
-    _names = {1001: "alice", 1002: "h.baker@example.org"}
+    def __init__(self) -> None:
+        self._names = {1001: "alice", 1002: "h.baker@example.org"}
 
     def exists(self, name: str) -> bool:
         return name in self._names.values()

@@ -1,0 +1,206 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from remediator.errors import SourceError
+from remediator.sources.proc import ProcSource
+
+ID = "4c05e644aff0ea386c1b79593b5ecf3b9ed5342f7b4033dd4d3dd34058477bb8"
+OTHER = "f" * 64
+PID = 4711
+
+
+class Machine:
+    """A /proc and a cgroup file system in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.proc = folder / "proc"
+        self.cgroup = folder / "cgroup"
+        self.source = ProcSource(self.proc, self.cgroup)
+
+    def process(self, pid: int = PID, **files: str) -> None:
+        for name, text in files.items():
+            self.write(self.proc / str(pid) / name.replace("__", "/"), text)
+
+    def network(self, pid: int | str, namespace: str) -> None:
+        folder = self.proc / str(pid) / "ns"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "net").symlink_to(namespace)
+
+    def counter(self, path: str, text: str) -> None:
+        self.write(self.cgroup / path, text)
+
+    def write(self, path: Path, text: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "cgroup",
+    [
+        pytest.param(f"9:name=systemd:/\n4:memory:/docker/{ID}\n0::/docker/{ID}\n", id="v1"),
+        pytest.param(f"0::/docker/{ID}/init.scope\n", id="systemd inside"),
+        pytest.param(f"0::/system.slice/docker-{ID}.scope\n", id="v2 with systemd"),
+        pytest.param(f"0::/ds01.slice/ds01-lab-alice.slice/docker-{ID}.scope\n", id="DS01's slice"),
+        pytest.param(f"0::/kubepods.slice/pod1.slice/cri-containerd-{ID}.scope\n", id="Kubernetes"),
+        pytest.param(f"0::/machine.slice/libpod-{ID}.scope/container\n", id="podman"),
+        pytest.param(f"0::/../{ID}\n", id="a daemon in a cgroup namespace"),
+        pytest.param(f"0::/docker/{OTHER}/docker/{ID}\n", id="nested"),
+    ],
+)
+def test_a_process_is_found_by_its_cgroup(machine: Machine, cgroup: str) -> None:
+    machine.process(cgroup=cgroup)
+
+    assert machine.source.container_of(PID, [ID]) == ID
+
+
+@pytest.mark.parametrize(
+    "cgroup",
+    [
+        pytest.param("0::/user.slice/user-1000.slice\n", id="a host process"),
+        pytest.param(f"0::/docker/{OTHER}\n", id="a container nobody asked about"),
+        pytest.param(f"0::/docker/{ID}00\n", id="longer than an id"),
+    ],
+)
+def test_a_process_of_nobody_is_nobodys(machine: Machine, cgroup: str) -> None:
+    machine.process(cgroup=cgroup)
+
+    assert machine.source.container_of(PID, [ID]) is None
+
+
+def test_a_vanished_process_is_no_error(machine: Machine) -> None:
+    source = machine.source
+
+    assert source.container_of(PID, [ID]) is None
+    assert source.container_id_in_cgroup(PID) is None
+    assert source.start_ticks(PID) is None
+    assert source.owner_uid(PID) is None
+    assert source.comm(PID) is None
+    assert source.cpu_seconds(PID, ID) is None
+    assert source.memory_bytes(PID) is None
+    assert source.network_bytes(PID) is None
+
+
+def test_what_identifies_a_process_is_read_past_a_hostile_name(machine: Machine) -> None:
+    fields = " ".join(str(number) for number in range(3, 40))
+    machine.process(
+        stat=f"{PID} (a) R 1 (b)) {fields}\n",
+        status="Name:\tx\nUid:\t1001\t0\t0\t0\n",
+        comm="a) R 1 (b)\n",
+    )
+
+    assert machine.source.start_ticks(PID) == 22
+    assert machine.source.owner_uid(PID) == 1001
+    assert machine.source.comm(PID) == "a) R 1 (b)"
+
+
+def test_a_stat_that_makes_no_sense_is_an_error(machine: Machine) -> None:
+    machine.process(stat="nonsense")
+
+    with pytest.raises(SourceError, match="makes no sense"):
+        machine.source.start_ticks(PID)
+
+
+@pytest.mark.parametrize("mount", ["cpuacct", "cpu,cpuacct"])
+def test_counters_of_version_1_are_read(machine: Machine, mount: str) -> None:
+    machine.process(
+        cgroup=f"5:memory:/docker/{ID}\n2:{mount}:/docker/{ID}/init.scope\n0::/docker/{ID}\n"
+    )
+    machine.counter(f"{mount}/docker/{ID}/cpuacct.usage", "2500000000\n")
+    machine.counter(f"memory/docker/{ID}/memory.usage_in_bytes", "1000\n")
+    machine.counter(f"memory/docker/{ID}/memory.stat", "cache 900\ntotal_inactive_file 400\n")
+
+    assert machine.source.cpu_seconds(PID, ID) == 2.5
+    assert machine.source.memory_bytes(PID, ID) == 600
+
+
+@pytest.mark.parametrize("mount", ["", "unified/"])
+def test_counters_of_version_2_are_read(machine: Machine, mount: str) -> None:
+    machine.process(cgroup=f"0::/system.slice/docker-{ID}.scope\n")
+    folder = f"{mount}system.slice/docker-{ID}.scope"
+    machine.counter(f"{folder}/cpu.stat", "usage_usec 2500000\nuser_usec 1\n")
+    machine.counter(f"{folder}/memory.current", "1000\n")
+    machine.counter(f"{folder}/memory.stat", "anon 1\ninactive_file 400\n")
+
+    assert machine.source.cpu_seconds(PID, ID) == 2.5
+    assert machine.source.memory_bytes(PID, ID) == 600
+
+
+def test_a_reused_pid_gives_nobody_elses_counters(machine: Machine) -> None:
+    machine.process(cgroup=f"0::/docker/{OTHER}\n")
+    machine.counter(f"docker/{OTHER}/cpu.stat", "usage_usec 1\n")
+
+    assert machine.source.cpu_seconds(PID, ID) is None
+
+
+def test_a_container_that_moved_is_found_again(machine: Machine) -> None:
+    machine.process(cgroup=f"0::/a.slice/docker-{ID}.scope\n")
+    machine.counter(f"a.slice/docker-{ID}.scope/cpu.stat", "usage_usec 1000000\n")
+    assert machine.source.cpu_seconds(PID, ID) == 1
+
+    (machine.cgroup / "a.slice").rename(machine.cgroup / "b.slice")
+    machine.process(cgroup=f"0::/b.slice/docker-{ID}.scope\n")
+
+    assert machine.source.cpu_seconds(PID, ID) == 1
+
+
+def test_a_living_container_without_counters_is_an_error(machine: Machine) -> None:
+    machine.process(cgroup=f"0::/docker/{ID}\n")
+
+    with pytest.raises(SourceError, match="has no cpuacct"):
+        machine.source.cpu_seconds(PID, ID)
+
+
+NET_DEV = """\
+Inter-|   Receive                                                |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop
+    lo: 999999 1 0 0 0 0 0 0 999999 1 0 0 0 0 0 0
+  eth0:    100 1 0 0 0 0 0 0     20 1 0 0 0 0 0 0
+  eth1:1000 1 0 0 0 0 0 0 200 1 0 0 0 0 0 0
+"""
+
+
+def test_network_is_counted_without_the_loopback(machine: Machine) -> None:
+    machine.process(net__dev=NET_DEV)
+    machine.network(PID, "net:[2]")
+    machine.network(1, "net:[1]")
+
+    assert machine.source.network_bytes(PID) == (1100, 220)
+
+
+@pytest.mark.parametrize("other", [1, "self"])
+def test_the_hosts_own_network_says_nothing_about_a_container(
+    machine: Machine, other: int | str
+) -> None:
+    machine.process(net__dev=NET_DEV)
+    machine.network(PID, "net:[1]")
+    machine.network(other, "net:[1]")
+
+    assert machine.source.network_bytes(PID) is None
+
+
+def test_what_is_there_and_cannot_be_read_is_an_error(machine: Machine) -> None:
+    (machine.proc / str(PID) / "comm").mkdir(parents=True)
+
+    with pytest.raises(SourceError, match="cannot read"):
+        machine.source.comm(PID)
+    with pytest.raises(SourceError, match="boot_id"):
+        machine.source.boot_id()
+
+
+def test_this_very_process_can_be_read() -> None:
+    source = ProcSource()
+    ticks = os.sysconf("SC_CLK_TCK")
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
+
+    assert 0 < (source.start_ticks(os.getpid()) or 0) <= uptime * ticks
+    assert source.owner_uid(os.getpid()) == os.getuid()
+    assert source.comm(os.getpid())
+    assert len(source.boot_id()) == 36
+    assert source.network_bytes(os.getpid()) is None
