@@ -19,7 +19,12 @@ class _Line(logging.Formatter):
             clean(line, _LONGEST) for line in record.getMessage().splitlines() or [""]
         )
         text = f"{at} {record.levelname.lower():7} {record.name}: {message}"
-        return text + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
+        if record.exc_info:
+            # An exception's own text may come from outside as well.
+            for line in self.formatException(record.exc_info).splitlines():
+                margin = line[: len(line) - len(line.lstrip(" "))]
+                text += f"\n  {margin}{clean(line, _LONGEST)}"
+        return text
 
 
 class _Json(logging.Formatter):

@@ -13,6 +13,8 @@ from remediator.core.alerts import Alert, Delivery, Firing, Status
 from remediator.errors import DeliveryError
 
 _LONGEST_IDENTITY = 128
+# More than any group has; a larger number would not fit where the journal adds them up.
+_MOST_TRUNCATED = 1_000_000
 
 
 class _Alert(msgspec.Struct):
@@ -46,7 +48,7 @@ def parse_delivery(body: bytes) -> Delivery:
         receiver=raw.receiver,
         group_key=raw.groupKey,
         alerts=tuple(_alert(alert, number) for number, alert in enumerate(raw.alerts)),
-        truncated=max(raw.truncatedAlerts, 0),
+        truncated=min(max(raw.truncatedAlerts, 0), _MOST_TRUNCATED),
     )
 
 

@@ -16,12 +16,18 @@ from remediator.logs import set_up_logging
 
 _BUG = 3
 _INTERRUPTED = 130
+_LEVELS = ("debug", "info", "warning", "error")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     parser = make_parser()
     options = parser.parse_args(arguments)
+    if options.log_level not in _LEVELS:
+        # argparse checks what is given on the command line only.
+        parser.error(
+            f'REMEDIATOR_LOG_LEVEL: "{options.log_level}" is not one of {", ".join(_LEVELS)}'
+        )
     set_up_logging(options.log_level, as_json=options.log_json)
     try:
         return int(options.run(options))
@@ -53,8 +59,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"remediator {__version__}")
     parser.add_argument(
         "--log-level",
-        choices=("debug", "info", "warning", "error"),
-        default=os.environ.get("REMEDIATOR_LOG_LEVEL", "info"),
+        choices=_LEVELS,
+        default=os.environ.get("REMEDIATOR_LOG_LEVEL") or "info",
         help="how much to log (REMEDIATOR_LOG_LEVEL, default: info)",
     )
     parser.add_argument(

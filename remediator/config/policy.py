@@ -13,7 +13,7 @@ import yaml
 
 from remediator.config.reader import Read, Reader, is_null, read_nodes
 from remediator.core.catalogue import CATALOGUE, FROM_LIMITS, Offer, OptionKind, offer_of
-from remediator.core.durations import parse_duration
+from remediator.core.durations import format_duration, parse_duration
 from remediator.core.matchers import Matcher, parse_matcher
 from remediator.core.policy import (
     Audience,
@@ -27,6 +27,8 @@ from remediator.core.policy import (
 )
 
 _NOWHERE = Rung("notify-only")
+# The worker remembers attempts for a day longer; a later one would be forgotten, not counted.
+_LONGEST = timedelta(days=30)
 _LIMIT = re.compile(r"(\d{1,9}) per (\S+)", re.ASCII)
 
 
@@ -46,6 +48,8 @@ def parse_limit(text: str) -> Limit:
     count, window = int(found[1]), parse_duration(found[2])
     if count < 1 or not window:
         raise ValueError(f'"{text}" allows nothing: leave the remediation out instead')
+    if window > _LONGEST:
+        raise ValueError(f'"{text}" counts further back than is remembered: 30d at most')
     return Limit(count, window)
 
 
@@ -105,7 +109,8 @@ def _rung(reader: Reader, node: yaml.Node, path: str) -> Rung:
     names = [offer.name for offer in CATALOGUE]
     offers = {name: ("options", _options_of(offer_of(name))) for name in names}
     values = reader.values(node, path, {**RUNG_FIELDS, **offers})
-    given = [key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+    keys = [key for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+    given = [key.value for key in keys if isinstance(key, yaml.ScalarNode)]
     chosen = [name for name in given if name in offers]
     if len(chosen) != 1:
         strange = [name for name in given if name not in offers and name not in RUNG_FIELDS]
@@ -124,7 +129,7 @@ def _verify(reader: Reader, node: yaml.Node, path: str) -> timedelta:
     reader.require(node, path, "within")
     fields = reader.mapping(node, path, ("within",))
     within = fields.get("within")
-    return reader.duration(within, f"{path}.within") if within else timedelta()
+    return _duration(reader, within, f"{path}.within") if within else timedelta()
 
 
 def _options(reader: Reader, node: yaml.Node, path: str, offer: Offer) -> dict[str, Option]:
@@ -138,7 +143,7 @@ def _options(reader: Reader, node: yaml.Node, path: str, offer: Offer) -> dict[s
         elif isinstance(value, yaml.ScalarNode) and value.value == FROM_LIMITS:
             options[name] = None
         else:
-            options[name] = reader.duration(value, f"{path}.{name}")
+            options[name] = _duration(reader, value, f"{path}.{name}")
     return options
 
 
@@ -149,7 +154,7 @@ def _mode(reader: Reader, node: yaml.Node, path: str) -> Mode:
 def _warn(reader: Reader, node: yaml.Node, path: str) -> Warn:
     reader.require(node, path, "before")
     table: Mapping[str, tuple[str, Read]] = {
-        "before": ("before", Reader.duration),
+        "before": ("before", _duration),
         "tell": ("tell", _audiences),
     }
     values = reader.values(node, path, table)
@@ -169,6 +174,13 @@ def _matchers(reader: Reader, node: yaml.Node, path: str) -> tuple[Matcher, ...]
     return tuple(reader.parsed(item, f"{path}[{n}]", parse_matcher, nothing) for n, item in items)
 
 
+def _duration(reader: Reader, node: yaml.Node, path: str) -> timedelta:
+    duration = reader.duration(node, path)
+    if duration > _LONGEST:
+        reader.report(node, path, f"{format_duration(duration)} is too long: 30d at most")
+    return duration
+
+
 def _limits(reader: Reader, node: yaml.Node, path: str) -> tuple[Limit, ...]:
     least = parse_limit("1 per 24h")
     items = enumerate(reader.sequence(node, path))
@@ -180,8 +192,8 @@ def _limits(reader: Reader, node: yaml.Node, path: str) -> tuple[Limit, ...]:
 
 RUNG_FIELDS: Mapping[str, tuple[str, Read]] = {
     "attempts": ("attempts", _limits),
-    "cooldown": ("cooldown", Reader.duration),
-    "timeout": ("timeout", Reader.duration),
+    "cooldown": ("cooldown", _duration),
+    "timeout": ("timeout", _duration),
     "verify": ("verify_within", _verify),
 }
 RULE_FIELDS: Mapping[str, tuple[str, Read]] = {

@@ -78,9 +78,13 @@ class Reader:
         return found
 
     def require(self, node: yaml.Node, path: str, *names: str) -> None:
-        """Report which fields of the mapping *node* are missing."""
+        """Report which fields of the mapping *node* are missing, or there without a value."""
         if isinstance(node, yaml.MappingNode):
-            given = {key.value for key, _ in node.value}
+            given = {
+                key.value
+                for key, value in node.value
+                if isinstance(key, yaml.ScalarNode) and not is_null(value)
+            }
             for name in names:
                 if name not in given:
                     self.report(node, path, f'field "{name}" is missing')
@@ -179,7 +183,8 @@ def parse_nodes(text: str, file: str) -> tuple[Reader, yaml.Node]:
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         message = f"not YAML: {error.problem or error.context}"
         raise _unusable(file, message, line, column) from error
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
+        # PyYAML lets chr() complain by itself about an escape such as "\UFFFFFFFF".
         message = f"not YAML: {type(error).__name__}: {str(error)[:200]}"
         raise _unusable(file, message) from error
     if node is None:

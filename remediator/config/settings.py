@@ -169,6 +169,10 @@ def _url(reader: Reader, node: yaml.Node, path: str) -> str:
     return reader.parsed(node, path, parse_url, "")
 
 
+def _at_least_one(reader: Reader, node: yaml.Node, path: str) -> int:
+    return reader.integer(node, path, least=1)
+
+
 def _one_of(*choices: str) -> Read:
     return lambda reader, node, path: reader.choice(node, path, choices, "choice")
 
@@ -202,7 +206,7 @@ SETTINGS_FIELDS: Mapping[str, tuple[str, Read]] = {
     "exporter_listen": ("exporter_listen", _address),
     "gpu_metrics": ("gpu_metrics", Reader.boolean),
     "token_file": ("token_file", _path),
-    "largest_body": ("largest_body", Reader.integer),
+    "largest_body": ("largest_body", _at_least_one),
     "prometheus_url": ("prometheus_url", _url),
     "prometheus_timeout": ("prometheus_timeout", Reader.duration),
     "prometheus_freshness": ("prometheus_freshness", Reader.duration),
@@ -210,7 +214,7 @@ SETTINGS_FIELDS: Mapping[str, tuple[str, Read]] = {
     "docker_host": ("docker_host", Reader.text),
     "docker_timeout": ("docker_timeout", Reader.duration),
     "recheck": ("recheck", Reader.duration),
-    "workers": ("workers", Reader.integer),
+    "workers": ("workers", _at_least_one),
     "wall": ("wall", _one_of("owner", "everyone", "off")),
     "mail": ("mail", _mail),
 }

@@ -5,6 +5,7 @@ Source: https://prometheus.io/docs/alerting/latest/configuration/#matcher
 """
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -45,8 +46,11 @@ def parse_matcher(text: str) -> Matcher:
     value = bare if quoted is None else re.sub(r"\\(.)", _unescape, quoted, flags=re.DOTALL)
     if operator in {"=~", "!~"}:
         try:
-            re.compile(value)
-        except (re.error, RecursionError, OverflowError) as error:
+            with warnings.catch_warnings():
+                # Python warns of what means something else in RE2, such as [[:alpha:]].
+                warnings.simplefilter("error")
+                re.compile(value)
+        except (re.error, RecursionError, OverflowError, Warning) as error:
             raise ValueError(f"not a regular expression: {value[:80]!r}: {error}") from None
     return Matcher(label, operator, value)
 

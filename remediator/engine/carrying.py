@@ -46,13 +46,18 @@ class StepLog:
         self._attempts = attempts
         self._attempt = attempt
         self._clock = parts.clock
-        self._before = frozenset(step.name for step in attempts.steps(attempt))
+        self._began_before = {step.name: step.began_at for step in attempts.steps(attempt)}
         self.begun = False
 
     @property
     def before(self) -> frozenset[str]:
         """The steps that an earlier life of this program had begun."""
-        return self._before
+        return frozenset(self._began_before)
+
+    def age_of(self, name: str) -> timedelta | None:
+        """Return how long ago an earlier life of this program began a step."""
+        began_at = self._began_before.get(name)
+        return None if began_at is None else self._clock.now() - began_at
 
     @contextlib.contextmanager
     def step(self, name: str, detail: str) -> Iterator[Say]:

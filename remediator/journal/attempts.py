@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from remediator.core.attempts import LEGAL_MOVES, AttemptState, PastAttempt, Task
+from remediator.core.attempts import IN_PROGRESS, LEGAL_MOVES, AttemptState, PastAttempt, Task
 from remediator.core.durations import format_duration, parse_duration
 from remediator.core.policy import Option
 from remediator.core.targets import Container, Named, Subject, Target
@@ -81,7 +81,7 @@ class Attempts:
 
     def move(self, attempt: int, state: AttemptState, message: str, now: datetime) -> bool:
         """Move an attempt to *state*; False if that is not a legal move from where it stands."""
-        ended = None if state is AttemptState.UNKNOWN else stamp(now)
+        ended = None if state in IN_PROGRESS else stamp(now)
         with self._database.transaction() as connection:
             row = connection.execute(
                 "SELECT state FROM attempt WHERE id = ?", (attempt,)

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from remediator.core.alerts import Alert, Firing, Status
 from remediator.database import Database, maybe, moment, stamp
@@ -183,7 +183,7 @@ class Incidents:
                     annotations=json.loads(row["annotations"]),
                     status=Status.RESOLVED if row["resolved_at"] else Status.FIRING,
                     firing=Firing(row["fingerprint"], row["starts_at"]),
-                    starts_at=moment(row["starts_at"]),
+                    starts_at=moment(row["starts_at"]).astimezone(UTC),
                 ),
                 incident=row["incident"],
                 receiver=row["receiver"],

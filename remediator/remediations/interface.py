@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from remediator.core.alerts import Alert
@@ -18,6 +18,10 @@ class Steps(Protocol):
     @property
     def before(self) -> frozenset[str]:
         """The steps that were begun before this program started: their effect is unknown."""
+        ...
+
+    def age_of(self, name: str) -> timedelta | None:
+        """Return how long ago an earlier life of this program began a step, None if it did not."""
         ...
 
     def step(self, name: str, detail: str) -> AbstractContextManager[Say]:

@@ -34,6 +34,8 @@ _SAMPLES_WITHIN = timedelta(minutes=2)
 _POLL_SECONDS = 0.2
 # What the engine may take on top of the grace to kill and to tell.
 _SLACK = timedelta(seconds=10)
+# How long after the end of the grace an interrupted stop may still be brought to its end.
+_STILL_FRESH = timedelta(seconds=30)
 _COUNTERS = (
     "ds01_container_cpu_usage_seconds_total",
     "ds01_container_network_receive_bytes_total",
@@ -112,6 +114,10 @@ class Hands(Protocol):
 
     def stop(self, container_id: str, grace: timedelta, timeout: timedelta) -> None:
         """Stop it, by force once the grace is over."""
+        ...
+
+    def kill(self, container_id: str) -> None:
+        """End it by force, at once."""
         ...
 
     def remove(self, container_id: str) -> None:
@@ -337,9 +343,9 @@ class StopContainer:
         grace = given if isinstance(given, timedelta) else grace
         if not facts.is_running:
             return "it had stopped already"
-        if "stop" in steps.before:
-            self._await_stop(_container(task), grace + _SLACK)
-            return "it stopped as it had been told before the interruption"
+        since = steps.age_of("stop")
+        if since is not None:
+            return self._finish_stop(facts, grace - since, task, steps)
         detail = f"stop signal to {facts.name}, kill after {humanize(grace)}"
         with steps.step("stop", detail) as say:
             began = time.monotonic()
@@ -381,19 +387,37 @@ class StopContainer:
             say(f"left over: {left}" if left else "none left")
         return said
 
-    def _await_stop(self, target: Container, within: timedelta) -> None:
+    def _finish_stop(self, facts: ContainerFacts, left: timedelta, task: Task, steps: Steps) -> str:
+        """Bring a stop to its end that was cut off with *left* of the grace to go.
+
+        The engine forgets the force when its client dies. It is made up for only shortly after:
+        later, what the decision was made from is no longer true, and it is to be made anew.
+        """
+        if self._has_stopped(_container(task), max(left, timedelta())):
+            return "it stopped as it had been told before the interruption"
+        if left < -_STILL_FRESH:
+            raise EffectUnknownError("it was told to stop before the interruption, and still runs")
+        detail = f"end {facts.name} by force: its grace is over, and the engine forgot to"
+        with steps.step("kill", detail) as say:
+            self._hands.kill(facts.id)
+            say(self._ended(facts.id))
+        return "it was stopped by force, as it had ignored the signal before the interruption"
+
+    def _has_stopped(self, target: Container, within: timedelta) -> bool:
+        """Return whether this run ends *within* that time; it is looked at at least once."""
         deadline = time.monotonic() + within.total_seconds()
-        while time.monotonic() < deadline:
+        while True:
             try:
                 facts = self._senses.engine.inspect(target.id)
             except TargetGoneError:
-                return
+                return True
             except SourceError as error:
                 raise EffectUnknownError(str(error)) from error
             if not facts.is_running or facts.started_at != target.started_at:
-                return
+                return True
+            if time.monotonic() >= deadline:
+                return False
             time.sleep(_POLL_SECONDS)
-        raise EffectUnknownError(f"still running {humanize(within)} after it was told to stop")
 
     def _processes_of(self, container_id: str) -> str:
         """Return the pids that a container has on any GPU, as text; nothing if there are none."""

@@ -45,7 +45,12 @@ def create_app(parts: ReceiverParts) -> Flask:
     app = Flask("remediator")
     app.config["MAX_CONTENT_LENGTH"] = parts.largest_body
     receiver = _Receiver(parts)
-    app.add_url_rule("/api/v1/alerts", view_func=receiver.deliver, methods=["POST"])
+    app.add_url_rule(
+        "/api/v1/alerts",
+        view_func=receiver.deliver,
+        methods=["POST"],
+        provide_automatic_options=False,
+    )
     app.add_url_rule("/-/healthy", view_func=_healthy)
     app.add_url_rule("/-/ready", view_func=receiver.ready)
     app.add_url_rule("/metrics", view_func=receiver.expose)
@@ -57,10 +62,11 @@ class _Receiver:
     def __init__(self, parts: ReceiverParts) -> None:
         self._parts = parts
         self._results = parts.metrics.deliveries
+        self._is_failing = False
 
     def deliver(self) -> Response:
         """Store a delivery; 200 means that it is on the disk."""
-        refusal = self._unauthorized() or self._wrong_type()
+        refusal = self._unauthorized() or self._unreadable()
         if refusal is not None:
             return refusal
         try:
@@ -75,11 +81,14 @@ class _Receiver:
             self._results.labels("refused").inc()
             log.warning("delivery refused: %s", error)
             return _answer(400, error=str(error))
-        except InboxError:
+        except InboxError as error:
             self._results.labels("failed").inc()
-            log.exception("delivery not stored")
+            self._note_failure(error)
             return _answer(503, error="the inbox cannot be written, send it again")
         self._results.labels("stored").inc()
+        if self._is_failing:
+            log.info("deliveries are stored again")
+            self._is_failing = False
         self._parts.ring()
         if "explain" in request.args:
             return self._explain(number, delivery)
@@ -115,7 +124,7 @@ class _Receiver:
                 return None
         except SetupError as error:
             self._results.labels("failed").inc()
-            log.error("no delivery can be taken: %s", error)  # noqa: TRY400 - no traceback needed
+            self._note_failure(error)
             return _answer(503, error="the receiver has no usable token, see its log")
         self._results.labels("unauthorized").inc()
         log.warning("delivery without the right bearer token from %s", request.remote_addr)
@@ -123,11 +132,21 @@ class _Receiver:
         answer.headers["WWW-Authenticate"] = 'Bearer realm="remediator"'
         return answer
 
-    def _wrong_type(self) -> Response | None:
-        if request.mimetype == "application/json":
+    def _note_failure(self, error: Exception) -> None:
+        """Log the first of a row of failures: Alertmanager tries again at once, and often."""
+        if not self._is_failing:
+            log.error("no delivery can be taken: %s", error)
+        self._is_failing = True
+
+    def _unreadable(self) -> Response | None:
+        if request.mimetype != "application/json":
+            problem = "Content-Type must be application/json"
+        elif request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+            problem = "Content-Encoding is not supported: send it as it is"
+        else:
             return None
         self._results.labels("refused").inc()
-        return _answer(415, error="Content-Type must be application/json")
+        return _answer(415, error=problem)
 
     def _explain(self, number: int, delivery: Delivery) -> Response:
         try:

@@ -1,6 +1,7 @@
 """Who may deliver: the bearer of the token in a file."""
 
 import hmac
+import stat
 from pathlib import Path
 
 from remediator.errors import SetupError
@@ -18,8 +19,10 @@ class TokenFile:
         """Return the token; SetupError if there is none that could be used."""
         try:
             token = self._path.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SetupError(f"token file {self._path} cannot be read: {error}") from error
+        except OSError as error:
+            raise SetupError(f"token file {self._path} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise SetupError(f"token file {self._path} is not UTF-8 text") from error
         if len(token) < _SHORTEST:
             raise SetupError(
                 f"token file {self._path} holds fewer than {_SHORTEST} characters:"
@@ -34,5 +37,20 @@ class TokenFile:
         same = hmac.compare_digest(given.strip().encode(), expected.encode())
         return same and scheme.lower() == "bearer"
 
+    def is_exposed(self) -> bool:
+        """Tell whether everybody on this machine may read it; SetupError if it is not there."""
+        try:
+            return bool(self._path.stat().st_mode & stat.S_IROTH)
+        except OSError as error:
+            raise SetupError(f"token file {self._path} cannot be read: {error.strerror}") from error
+
     def __repr__(self) -> str:
         return f"TokenFile({str(self._path)!r}, <secret>)"
+
+
+def accepts_body(token: TokenFile | None, authorization: str | None) -> bool:
+    """Tell whether what this client sends is worth taking in; the answer says why not."""
+    try:
+        return token is None or token.accepts(authorization)
+    except SetupError:
+        return False

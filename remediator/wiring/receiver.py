@@ -1,5 +1,6 @@
 """Put the receiver together. Nothing here can act: no path leads to Docker, NVML or D-Bus."""
 
+import logging
 from functools import partial
 
 from flask import Flask
@@ -12,9 +13,14 @@ from remediator.inbox.bell import ring
 from remediator.inbox.store import Inbox
 from remediator.metrics import ReceiverMetrics
 from remediator.web.app import ReceiverParts, create_app
-from remediator.web.auth import TokenFile
-from remediator.web.serving import ReceiverServer
+from remediator.web.auth import TokenFile, accepts_body
+from remediator.web.connection import Limits
+from remediator.web.serving import ReceiverServer, listen
 from remediator.wiring.policy_file import PolicyFile
+
+log = logging.getLogger(__name__)
+
+_LEAST_MEMORY = 64 * 1024 * 1024
 
 
 def make_receiver(settings: Settings) -> Flask:
@@ -22,8 +28,9 @@ def make_receiver(settings: Settings) -> Flask:
     return create_app(
         ReceiverParts(
             inbox=Inbox.for_receiver(settings.state_dir),
-            token=TokenFile(settings.token_file) if settings.token_file else None,
-            policy=PolicyFile(settings.policy).current,
+            token=_token_of(settings),
+            # Read for each explanation, which is asked for by people who have just edited it.
+            policy=PolicyFile(settings.policy).reload,
             ring=partial(ring, settings.state_dir),
             metrics=ReceiverMetrics(CollectorRegistry()),
             clock=SystemClock(),
@@ -34,12 +41,28 @@ def make_receiver(settings: Settings) -> Flask:
 
 def run_receiver(settings: Settings) -> None:
     """Serve until told to stop; SetupError or InboxError before anything is served."""
-    if settings.token_file is not None:
-        TokenFile(settings.token_file).read()
-    elif not settings.listen.is_loopback:
-        raise SetupError(
-            f"listening on {settings.listen} needs a bearer token: set token_file in the settings"
-            " or REMEDIATOR_TOKEN_FILE, or listen on 127.0.0.1"
-        )
+    token = _token_of(settings)
+    _check_token(settings, token)
     Inbox.for_receiver(settings.state_dir).close()
-    ReceiverServer(partial(make_receiver, settings), str(settings.listen)).run()
+    listener = listen(settings.listen.host, settings.listen.port)
+    log.info("taking deliveries on http://%s/api/v1/alerts", settings.listen)
+    limits = Limits(settings.largest_body, memory=max(4 * settings.largest_body, _LEAST_MEMORY))
+    make_app = partial(make_receiver, settings)
+    ReceiverServer(make_app, listener, limits, partial(accepts_body, token)).serve()
+
+
+def _token_of(settings: Settings) -> TokenFile | None:
+    return TokenFile(settings.token_file) if settings.token_file else None
+
+
+def _check_token(settings: Settings, token: TokenFile | None) -> None:
+    if token is None:
+        if not settings.listen.is_loopback:
+            raise SetupError(
+                f"listening on {settings.listen} needs a bearer token: set token_file in the"
+                " settings or REMEDIATOR_TOKEN_FILE, or listen on 127.0.0.1"
+            )
+        return
+    token.read()
+    if token.is_exposed():
+        log.warning("%s: everybody on this machine can read it: chmod o-rwx", settings.token_file)

@@ -134,6 +134,8 @@ class Alertmanager:
                 # Empty means no mesh; without it, it refuses to start on a loopback-only host.
                 f"--cluster.listen-address={self.mesh_address}",
                 *(f"--cluster.peer={peer}" for peer in peers),
+                # It waits for ten of these before its first notification.
+                "--cluster.gossip-interval=50ms",
                 *arguments,
             ],
             folder,

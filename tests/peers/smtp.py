@@ -170,8 +170,10 @@ class MailServer:
         server.close()
         # aiosmtpd's own controller leaves the clients connected, and Python warns of it later.
         for connection in self._connections:
-            if isinstance(connection.transport, asyncio.WriteTransport):
-                connection.transport.abort()
+            # Below TLS, if there is any: a TLS transport that is closing cannot be aborted.
+            transport = connection._original_transport or connection.transport
+            if isinstance(transport, asyncio.WriteTransport):
+                transport.abort()
         self._connections.clear()
         await _settle()
         others = asyncio.all_tasks() - {asyncio.current_task()}

@@ -1,0 +1,602 @@
+"""Every guard of `decide`, and which of two wins where both would hold."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from remediator.core.alerts import Status
+from remediator.core.attempts import AttemptState, PastAttempt
+from remediator.core.decision import (
+    Case,
+    Decision,
+    Hold,
+    HoldReason,
+    Remediate,
+    before_looking,
+    decide,
+)
+from remediator.core.matchers import Matcher
+from remediator.core.observation import Observation, Source, Verdict
+from remediator.core.policy import Audience, Limit, Mode, PolicyRule, Warn
+from tests.builders import (
+    DAY,
+    HOUR,
+    MINUTE,
+    NOON,
+    OTHER_TARGET,
+    RULE,
+    a_case,
+    a_policy,
+    a_report,
+    a_rule,
+    a_rung,
+    an_alert,
+    an_attempt,
+    an_observation,
+)
+
+WARN = Warn(5 * MINUTE, (Audience.OWNER,))
+MICROSECOND = timedelta(microseconds=1)
+IN_PROGRESS = [AttemptState.PLANNED, AttemptState.RUNNING, AttemptState.UNKNOWN]
+
+
+def reason_of(decision: Decision) -> HoldReason | None:
+    return decision.reason if isinstance(decision, Hold) else None
+
+
+def test_what_nothing_speaks_against_is_done() -> None:
+    rung = a_rung()
+    case = a_case(a_policy(a_rule(rung)))
+
+    assert before_looking(case) is None
+    assert decide(case) == Remediate(RULE, 0, rung)
+
+
+def test_a_resolved_alert_is_let_be() -> None:
+    expected = Hold(HoldReason.RESOLVED, "the alert has resolved")
+    case = a_case(alert=an_alert(status=Status.RESOLVED))
+
+    assert decide(case) == before_looking(case) == expected
+
+
+def test_an_alert_that_no_rule_matches_is_let_be() -> None:
+    expected = Hold(HoldReason.NO_POLICY_RULE, "no policy rule matches its labels")
+    case = a_case(alert=an_alert(name="Other"))
+
+    assert decide(case) == before_looking(case) == expected
+
+
+def test_a_pause_says_who_wanted_it_and_why() -> None:
+    expected = Hold(HoldReason.PAUSED, "paused: maintenance (alice)")
+    case = a_case(paused="maintenance (alice)")
+
+    assert decide(case) == before_looking(case) == expected
+
+
+def test_an_empty_reason_pauses_as_well() -> None:
+    assert reason_of(decide(a_case(paused=""))) is HoldReason.PAUSED
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason"),
+    [(Mode.OBSERVE, HoldReason.OBSERVE_ONLY), (Mode.NOTIFY, HoldReason.NOTIFY_ONLY)],
+)
+@pytest.mark.parametrize("capped_by_rule", [True, False])
+def test_a_mode_that_does_not_act_says_what_would_have_been_done(
+    mode: Mode, reason: HoldReason, capped_by_rule: bool
+) -> None:
+    rung = a_rung()
+    rule_mode, policy_mode = (mode, Mode.ACT) if capped_by_rule else (Mode.ACT, mode)
+
+    decision = decide(a_case(a_policy(a_rule(rung, mode=rule_mode), mode=policy_mode)))
+
+    because = f"the mode is {mode.value}; would have done stop-container"
+    assert decision == Hold(reason, because, instead=Remediate(RULE, 0, rung))
+
+
+@pytest.mark.parametrize("mode", [Mode.OBSERVE, Mode.NOTIFY])
+def test_a_mode_that_does_not_act_says_why_it_would_have_held_all_the_same(mode: Mode) -> None:
+    policy = a_policy(a_rule(warn=WARN), mode=mode)
+
+    decision = decide(a_case(policy, warned_at=NOON - MINUTE))
+
+    assert isinstance(decision, Hold)
+    assert isinstance(decision.instead, Hold)
+    assert decision.instead.reason is HoldReason.WARNED
+    # Waiting would change nothing in this mode.
+    assert decision.until is None
+    assert decision.instead.until is None
+    assert decision.because == (
+        f"the mode is {mode.value}; would have held all the same: {decision.instead.because}"
+    )
+
+
+def test_approval_is_waited_for_last_of_all() -> None:
+    policy = a_policy(a_rule(mode=Mode.APPROVE))
+
+    because = "stop-container waits for an administrator to approve it"
+    assert decide(a_case(policy)) == Hold(HoldReason.WAITING_FOR_APPROVAL, because)
+    assert reason_of(decide(a_case(policy, attempts=(an_attempt(NOON),)))) is HoldReason.COOLDOWN
+
+
+def test_a_rules_mode_cannot_go_beyond_the_policys() -> None:
+    policy = a_policy(a_rule(mode=Mode.ACT), mode=Mode.APPROVE)
+
+    assert reason_of(decide(a_case(policy))) is HoldReason.WAITING_FOR_APPROVAL
+
+
+def test_an_exempt_container_is_let_be_for_the_reason_it_gives() -> None:
+    seen = an_observation(exempt="a keep-alive file is 2 h old")
+
+    expected = Hold(HoldReason.EXEMPT, "a keep-alive file is 2 h old")
+    assert decide(a_case(seen=seen)) == expected
+
+
+def test_an_exemption_without_a_sentence_exempts_as_well() -> None:
+    assert reason_of(decide(a_case(seen=an_observation(exempt="")))) is HoldReason.EXEMPT
+
+
+def test_a_label_the_policy_never_touches_is_named() -> None:
+    policy = a_policy(never=(Matcher("ds01.protected", "=", "true"),))
+    seen = an_observation(labels={"ds01.protected": "true"})
+
+    because = 'its label ds01.protected="true" puts it out of reach of the policy'
+    assert decide(a_case(policy, seen=seen)) == Hold(HoldReason.EXEMPT, because)
+
+
+@pytest.mark.parametrize("labels", [{"ds01.protected": "false"}, {"other": "true"}, {}])
+def test_other_labels_are_touched(labels: dict[str, str]) -> None:
+    policy = a_policy(never=(Matcher("ds01.protected", "=", "true"),))
+
+    decision = decide(a_case(policy, seen=an_observation(labels=labels)))
+
+    assert isinstance(decision, Remediate)
+
+
+def test_what_has_no_labels_of_its_own_is_not_exempt_by_their_absence() -> None:
+    """A host or a GPU has no Docker labels: a negative matcher must not match all of them."""
+    policy = a_policy(never=(Matcher("team", "!=", "ours"),))
+
+    assert isinstance(decide(a_case(policy, seen=an_observation(labels={}))), Remediate)
+    theirs = an_observation(labels={"team": "theirs"})
+    assert reason_of(decide(a_case(policy, seen=theirs))) is HoldReason.EXEMPT
+
+
+def test_without_an_observation_nothing_is_confirmed() -> None:
+    case = replace(a_case(), observation=None)
+
+    assert decide(case) == Hold(HoldReason.UNCONFIRMED, "no source could be asked")
+
+
+PROMETHEUS, DOCKER, NVML = Source.PROMETHEUS, Source.DOCKER, Source.NVML
+
+
+@pytest.mark.parametrize(
+    ("source", "verdict", "reason"),
+    [
+        (PROMETHEUS, Verdict.AGREES, None),
+        (PROMETHEUS, Verdict.SILENT, HoldReason.UNCONFIRMED),
+        (PROMETHEUS, Verdict.DISAGREES, HoldReason.UNCONFIRMED),
+        (PROMETHEUS, Verdict.GONE, HoldReason.UNCONFIRMED),
+        (DOCKER, Verdict.SILENT, HoldReason.UNCONFIRMED),
+        (DOCKER, Verdict.GONE, HoldReason.TARGET_GONE),
+        (DOCKER, Verdict.DISAGREES, HoldReason.CONDITION_GONE),
+        (NVML, Verdict.SILENT, HoldReason.UNCONFIRMED),
+        (NVML, Verdict.GONE, HoldReason.TARGET_GONE),
+        (NVML, Verdict.DISAGREES, HoldReason.CONDITION_GONE),
+    ],
+)
+def test_one_source_alone_decides_against_acting(
+    source: Source, verdict: Verdict, reason: HoldReason | None
+) -> None:
+    said = a_report(source, verdict, "that is so")
+    reports = [said if other is source else a_report(other) for other in Source]
+
+    decision = decide(a_case(seen=an_observation(*reports)))
+
+    assert reason_of(decision) is reason
+    if isinstance(decision, Hold):
+        assert decision.because == f"{source.value}: that is so"
+
+
+def test_without_an_exact_target_nothing_is_done() -> None:
+    because = "nothing exact could be identified to act on"
+
+    decision = decide(a_case(seen=an_observation(target=None)))
+
+    assert decision == Hold(HoldReason.TARGET_GONE, because)
+
+
+@pytest.mark.parametrize("state", IN_PROGRESS)
+def test_nothing_is_begun_while_something_is_in_progress_on_the_target(
+    state: AttemptState,
+) -> None:
+    others = an_attempt(NOON - DAY, state, policy_rule="another", remediation="notify-only")
+
+    because = f"notify-only is {state.value} on this target"
+    assert decide(a_case(attempts=(others,))) == Hold(HoldReason.IN_PROGRESS, because)
+
+
+def test_what_is_in_progress_elsewhere_or_over_is_no_obstacle() -> None:
+    elsewhere = an_attempt(state=AttemptState.RUNNING, target=OTHER_TARGET)
+    over = an_attempt(state=AttemptState.SUCCEEDED)
+
+    assert isinstance(decide(a_case(attempts=(elsewhere, over))), Remediate)
+
+
+def test_a_warning_comes_first() -> None:
+    because = "a warning comes first, 5 min before anything is done"
+
+    decision = decide(a_case(a_policy(a_rule(warn=WARN))))
+
+    assert decision == Hold(HoldReason.WARNING_DUE, because)
+
+
+@pytest.mark.parametrize(
+    ("warned_ago", "reason"),
+    [
+        pytest.param(timedelta(), HoldReason.WARNED, id="just now"),
+        pytest.param(5 * MINUTE - MICROSECOND, HoldReason.WARNED, id="the last moment"),
+        pytest.param(5 * MINUTE, None, id="exactly when it was announced"),
+        pytest.param(-MINUTE, HoldReason.WARNED, id="in the future: the clock was set back"),
+    ],
+)
+def test_the_notice_that_was_given_is_kept(
+    warned_ago: timedelta, reason: HoldReason | None
+) -> None:
+    warned_at = NOON - warned_ago
+
+    decision = decide(a_case(a_policy(a_rule(warn=WARN)), warned_at=warned_at))
+
+    assert reason_of(decision) is reason
+    if isinstance(decision, Hold):
+        assert decision.until == warned_at + 5 * MINUTE
+        assert decision.because.startswith("the warning gives 5 min, ")
+
+
+def test_the_time_left_is_told() -> None:
+    decision = decide(a_case(a_policy(a_rule(warn=WARN)), warned_at=NOON - 3 * MINUTE))
+
+    assert isinstance(decision, Hold)
+    assert decision.because == "the warning gives 5 min, 2 min are left"
+
+
+def test_only_what_takes_something_away_is_warned_of() -> None:
+    policy = a_policy(a_rule(a_rung("notify-only"), warn=WARN))
+
+    assert isinstance(decide(a_case(policy)), Remediate)
+
+
+@pytest.mark.parametrize(
+    ("ended_ago", "reason"),
+    [
+        (10 * MINUTE - MICROSECOND, HoldReason.COOLDOWN),
+        (10 * MINUTE, None),
+        (-MINUTE, HoldReason.COOLDOWN),
+    ],
+)
+@pytest.mark.parametrize("state", [AttemptState.FAILED, AttemptState.SUCCEEDED])
+def test_a_cooldown_is_counted_from_the_end_of_the_last_attempt(
+    ended_ago: timedelta, reason: HoldReason | None, state: AttemptState
+) -> None:
+    last = an_attempt(NOON - HOUR, state, ended_at=NOON - ended_ago)
+
+    decision = decide(a_case(attempts=(last,)))
+
+    assert reason_of(decision) is reason
+    if isinstance(decision, Hold):
+        assert decision.because == "10 min must pass after the last stop-container"
+        assert decision.until == NOON - ended_ago + 10 * MINUTE
+
+
+def test_a_cooldown_is_counted_from_the_plan_where_no_end_is_known() -> None:
+    planned_at = NOON - 9 * MINUTE
+
+    decision = decide(a_case(attempts=(an_attempt(planned_at),)))
+
+    assert isinstance(decision, Hold)
+    assert (decision.reason, decision.until) == (HoldReason.COOLDOWN, planned_at + 10 * MINUTE)
+
+
+def test_the_attempt_that_ended_last_counts_even_if_it_was_planned_first() -> None:
+    early = an_attempt(NOON - 3 * HOUR, ended_at=NOON - MINUTE)
+    late = an_attempt(NOON - 2 * HOUR, ended_at=NOON - 2 * HOUR)
+    policy = a_policy(a_rule(a_rung("stop-container", Limit(5, DAY))))
+
+    decision = decide(a_case(policy, attempts=(early, late)))
+
+    assert isinstance(decision, Hold)
+    assert decision.until == NOON + 9 * MINUTE
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        pytest.param(an_attempt(NOON, AttemptState.REFUSED), id="refused before any change"),
+        pytest.param(an_attempt(NOON, target=OTHER_TARGET), id="on another target"),
+        pytest.param(an_attempt(NOON, policy_rule="another"), id="under another rule"),
+    ],
+)
+def test_some_attempts_start_no_cooldown_and_spend_no_allowance(attempt: PastAttempt) -> None:
+    policy = a_policy(a_rule(a_rung("stop-container", Limit(1, DAY), cooldown=HOUR)))
+
+    assert isinstance(decide(a_case(policy, attempts=(attempt,))), Remediate)
+
+
+def a_ladder() -> PolicyRule:
+    return a_rule(
+        a_rung("stop-container", Limit(1, HOUR), cooldown=10 * MINUTE),
+        a_rung("stop-container", Limit(1, DAY), cooldown=20 * MINUTE),
+    )
+
+
+def test_the_cooldown_of_the_rung_that_was_tried_is_the_one_to_keep() -> None:
+    policy = a_policy(a_ladder())
+    first = an_attempt(NOON - 15 * MINUTE, rung=0)
+    second = an_attempt(NOON - 15 * MINUTE, rung=1)
+
+    assert decide(a_case(policy, attempts=(first,))) == Remediate(RULE, 1, a_ladder().rungs[1])
+    held = decide(a_case(policy, attempts=(second,)))
+    assert isinstance(held, Hold)
+    assert held.reason is HoldReason.COOLDOWN
+    assert held.until == NOON + 5 * MINUTE
+
+
+def test_the_newest_attempt_says_which_cooldown_it_is() -> None:
+    policy = a_policy(a_ladder())
+    attempts = (an_attempt(NOON - 15 * MINUTE, rung=1), an_attempt(NOON - 2 * HOUR, rung=0))
+
+    decision = decide(a_case(policy, attempts=attempts))
+
+    assert isinstance(decision, Hold)
+    assert decision.until == NOON + 5 * MINUTE
+
+
+def test_after_an_edit_that_shortened_the_ladder_the_next_rungs_cooldown_is_kept() -> None:
+    vanished = an_attempt(NOON - 9 * MINUTE, rung=1)
+
+    decision = decide(a_case(attempts=(vanished,)))
+
+    assert isinstance(decision, Hold)
+    assert decision.until == NOON + MINUTE
+    assert isinstance(decide(a_case(attempts=(vanished,), now=NOON + MINUTE)), Remediate)
+
+
+def test_the_next_rung_is_the_first_with_allowance_left() -> None:
+    policy = a_policy(a_ladder())
+    used = an_attempt(NOON - 59 * MINUTE, rung=0)
+
+    second = decide(a_case(policy, attempts=(used,)))
+    first_again = decide(a_case(policy, attempts=(used,), now=NOON + MINUTE))
+
+    assert isinstance(second, Remediate)
+    assert second.number == 1
+    assert isinstance(first_again, Remediate)
+    assert first_again.number == 0
+
+
+def test_when_every_rung_is_spent_a_person_has_to_look() -> None:
+    attempts = (an_attempt(NOON - 50 * MINUTE, rung=0), an_attempt(NOON - 30 * MINUTE, rung=1))
+
+    decision = decide(a_case(a_policy(a_ladder()), attempts=attempts))
+
+    because = "all its remediations have been tried (2 attempts); a person has to look"
+    until = NOON - 30 * MINUTE + DAY
+    assert decision == Hold(HoldReason.ATTEMPTS_EXHAUSTED, because, until=until)
+
+
+@pytest.mark.parametrize(
+    ("planned_ago", "reason"),
+    [
+        (6 * HOUR - MICROSECOND, HoldReason.ATTEMPTS_EXHAUSTED),
+        (6 * HOUR, None),
+    ],
+)
+def test_attempts_leave_their_window(planned_ago: timedelta, reason: HoldReason | None) -> None:
+    attempts = (an_attempt(NOON - planned_ago), an_attempt(NOON - HOUR))
+
+    assert reason_of(decide(a_case(attempts=attempts))) is reason
+
+
+def test_attempts_of_the_future_spend_allowance() -> None:
+    """The clock was set back: doubt about time makes no room for another attempt."""
+    rung = a_rung("stop-container", Limit(1, HOUR), cooldown=timedelta())
+    future = an_attempt(NOON + DAY)
+    over = replace(future, ended_at=NOON - HOUR)
+
+    decision = decide(a_case(a_policy(a_rule(rung)), attempts=(over,)))
+
+    assert reason_of(decision) is HoldReason.ATTEMPTS_EXHAUSTED
+
+
+def test_that_people_have_been_told_already_is_no_exhaustion() -> None:
+    """There is nothing to escalate: telling people was all that there was to do."""
+    told = an_attempt(NOON - HOUR, AttemptState.SUCCEEDED, remediation="notify-only")
+    policy = a_policy(a_rule(a_rung("notify-only", Limit(1, 12 * HOUR))))
+
+    decision = decide(a_case(policy, attempts=(told,)))
+
+    because = "people have been told already"
+    assert decision == Hold(HoldReason.COOLDOWN, because, until=NOON + 11 * HOUR)
+
+
+def elsewhere(
+    planned_at: datetime = NOON - MINUTE, state: AttemptState = AttemptState.SUCCEEDED
+) -> PastAttempt:
+    return an_attempt(planned_at, state, target=OTHER_TARGET, policy_rule="another")
+
+
+@pytest.mark.parametrize(
+    ("attempt", "spends"),
+    [
+        pytest.param(elsewhere(), True, id="done elsewhere"),
+        pytest.param(elsewhere(state=AttemptState.FAILED), True, id="failed elsewhere"),
+        pytest.param(elsewhere(state=AttemptState.PLANNED), True, id="planned elsewhere"),
+        pytest.param(elsewhere(state=AttemptState.RUNNING), True, id="running elsewhere"),
+        pytest.param(elsewhere(state=AttemptState.UNKNOWN), True, id="unknown elsewhere"),
+        pytest.param(elsewhere(NOON + DAY), True, id="stamped in the future"),
+        pytest.param(elsewhere(NOON - HOUR + MICROSECOND), True, id="just inside the window"),
+        pytest.param(elsewhere(NOON - HOUR), False, id="exactly outside the window"),
+        pytest.param(elsewhere(state=AttemptState.REFUSED), False, id="refused"),
+        pytest.param(
+            an_attempt(NOON - MINUTE, target=OTHER_TARGET, remediation="notify-only"),
+            False,
+            id="took nothing away",
+        ),
+        pytest.param(an_attempt(NOON - 50 * MINUTE), True, id="on this very target"),
+    ],
+)
+def test_the_budget_of_the_host_counts(attempt: PastAttempt, spends: bool) -> None:
+    policy = a_policy(budget=(Limit(1, HOUR),))
+
+    decision = decide(a_case(policy, attempts=(attempt,)))
+
+    assert reason_of(decision) is (HoldReason.BUDGET if spends else None)
+
+
+def test_a_spent_budget_says_when_there_is_room_again() -> None:
+    policy = a_policy(budget=(Limit(2, HOUR), Limit(2, DAY)))
+    attempts = (elsewhere(NOON - 20 * MINUTE), elsewhere(NOON - 10 * MINUTE))
+
+    decision = decide(a_case(policy, attempts=attempts))
+
+    because = "the budget of this host is spent"
+    assert decision == Hold(HoldReason.BUDGET, because, until=NOON - 20 * MINUTE + DAY)
+
+
+def test_people_are_told_even_when_the_budget_is_spent() -> None:
+    policy = a_policy(a_rule(a_rung("notify-only")), budget=(Limit(1, HOUR),))
+
+    assert isinstance(decide(a_case(policy, attempts=(elsewhere(),))), Remediate)
+
+
+Change = Callable[[Case], Case]
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """One change to a case without obstacles that makes exactly one guard hold."""
+
+    reason: HoldReason
+    change: Change
+
+
+def _resolved(case: Case) -> Case:
+    return replace(case, alert=replace(case.alert, status=Status.RESOLVED))
+
+
+def _no_rule(case: Case) -> Case:
+    return replace(case, alert=replace(case.alert, labels={"alertname": "Other"}))
+
+
+def _paused(case: Case) -> Case:
+    return replace(case, history=replace(case.history, paused="x"))
+
+
+def _mode(mode: Mode) -> Change:
+    return lambda case: replace(case, policy=replace(case.policy, mode=mode))
+
+
+def _exempt(case: Case) -> Case:
+    return replace(case, observation=replace(_seen(case), exempt="x"))
+
+
+def _says(verdict: Verdict, source: Source) -> Change:
+    def change(case: Case) -> Case:
+        seen = _seen(case)
+        reports = (*seen.reports, a_report(source, verdict))
+        return replace(case, observation=replace(seen, reports=reports))
+
+    return change
+
+
+def _attempts(*more: PastAttempt) -> Change:
+    def change(case: Case) -> Case:
+        history = replace(case.history, attempts=(*case.history.attempts, *more))
+        return replace(case, history=history)
+
+    return change
+
+
+def _warned(case: Case) -> Case:
+    return _with_warning(replace(case, history=replace(case.history, warned_at=NOON)))
+
+
+def _with_warning(case: Case) -> Case:
+    rules = tuple(replace(rule, warn=WARN) for rule in case.policy.rules)
+    return replace(case, policy=replace(case.policy, rules=rules))
+
+
+def _seen(case: Case) -> Observation:
+    assert case.observation is not None
+    return case.observation
+
+
+OBSTACLES = [
+    Obstacle(HoldReason.RESOLVED, _resolved),
+    Obstacle(HoldReason.NO_POLICY_RULE, _no_rule),
+    Obstacle(HoldReason.PAUSED, _paused),
+    Obstacle(HoldReason.OBSERVE_ONLY, _mode(Mode.OBSERVE)),
+    Obstacle(HoldReason.NOTIFY_ONLY, _mode(Mode.NOTIFY)),
+    Obstacle(HoldReason.EXEMPT, _exempt),
+    Obstacle(HoldReason.UNCONFIRMED, _says(Verdict.SILENT, Source.PROMETHEUS)),
+    Obstacle(HoldReason.TARGET_GONE, _says(Verdict.GONE, Source.DOCKER)),
+    Obstacle(HoldReason.CONDITION_GONE, _says(Verdict.DISAGREES, Source.NVML)),
+    Obstacle(HoldReason.IN_PROGRESS, _attempts(an_attempt(NOON - DAY, AttemptState.RUNNING))),
+    Obstacle(HoldReason.WARNING_DUE, _with_warning),
+    Obstacle(HoldReason.WARNED, _warned),
+    Obstacle(HoldReason.COOLDOWN, _attempts(an_attempt(NOON - MINUTE))),
+    Obstacle(
+        HoldReason.ATTEMPTS_EXHAUSTED,
+        _attempts(an_attempt(NOON - 2 * HOUR), an_attempt(NOON - 2 * HOUR)),
+    ),
+    Obstacle(HoldReason.BUDGET, _attempts(*[elsewhere()] * 10)),
+    Obstacle(HoldReason.WAITING_FOR_APPROVAL, _mode(Mode.APPROVE)),
+]
+# A policy has one mode, and a target was either warned or not: these can't both hold.
+_EITHER = [
+    {HoldReason.OBSERVE_ONLY, HoldReason.NOTIFY_ONLY, HoldReason.WAITING_FOR_APPROVAL},
+    {HoldReason.WARNING_DUE, HoldReason.WARNED},
+]
+PAIRS = [
+    (first, second)
+    for number, first in enumerate(OBSTACLES)
+    for second in OBSTACLES[number + 1 :]
+    if not any({first.reason, second.reason} <= either for either in _EITHER)
+]
+
+
+def test_there_is_an_obstacle_for_every_reason_in_the_order_of_the_guards() -> None:
+    assert [obstacle.reason for obstacle in OBSTACLES] == list(HoldReason)
+
+
+@pytest.mark.parametrize("obstacle", OBSTACLES, ids=lambda obstacle: obstacle.reason.value)
+def test_each_obstacle_alone_holds_for_its_reason(obstacle: Obstacle) -> None:
+    assert reason_of(decide(obstacle.change(a_case()))) is obstacle.reason
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param(first, second, id=f"{first.reason.value} before {second.reason.value}")
+        for first, second in PAIRS
+    ],
+)
+def test_the_earlier_guard_wins(first: Obstacle, second: Obstacle) -> None:
+    forward = second.change(first.change(a_case()))
+    backward = first.change(second.change(a_case()))
+
+    assert reason_of(decide(forward)) is first.reason
+    assert reason_of(decide(backward)) is first.reason
+
+
+def test_what_needs_no_observation_is_held_before_looking() -> None:
+    held = [
+        obstacle.reason
+        for obstacle in OBSTACLES
+        if before_looking(replace(obstacle.change(a_case()), observation=None)) is not None
+    ]
+
+    assert held == [HoldReason.RESOLVED, HoldReason.NO_POLICY_RULE, HoldReason.PAUSED]
