@@ -26,6 +26,8 @@ from remediator.remediations.interface import Say
 log = logging.getLogger(__name__)
 
 _BETWEEN_CHECKS = timedelta(milliseconds=250)
+# What the sources said is not acted on later than this.
+_EVIDENCE_KEEPS = timedelta(seconds=10)
 # An effect that stays unknown for this long is a failure that a person has to look into.
 _UNKNOWN_FOR_GOOD = timedelta(minutes=30)
 
@@ -83,6 +85,13 @@ class Carrying:
 
     def carry_out(self, attempt_id: int) -> None:
         """Carry out a planned attempt; at most one caller ever gets to do it."""
+        planned = self._attempts.attempt(attempt_id)
+        if planned is None:
+            return
+        if self._parts.clock.now() - planned.planned_at > _EVIDENCE_KEEPS:
+            # All hands were busy meanwhile, and the container may be as well by now.
+            self._settle(planned, AttemptState.REFUSED, "its evidence is old: decided anew")
+            return
         if self._attempts.claim(attempt_id, self._parts.clock.now()):
             record = self._attempts.attempt(attempt_id)
             if record is not None:

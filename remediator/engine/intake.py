@@ -24,6 +24,8 @@ class Intake:
 
     def take_all(self, inbox: Inbox) -> int:
         """Take everything that is there; return how many deliveries that were."""
+        if self._parts.journal.intake.begin(inbox.identity()):
+            log.warning("the inbox was made anew: it is read from its beginning")
         taken = 0
         while stored := inbox.after(self._parts.journal.intake.mark().last_delivery):
             for delivery in stored:

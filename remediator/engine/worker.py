@@ -100,7 +100,11 @@ class Worker:
 
     def _take_up(self) -> None:
         """Find attempts that nobody has in hand: after a crash, or when the journal failed."""
-        for record in self._parts.journal.attempts.unsettled():
+        unsettled = self._parts.journal.attempts.unsettled()
+        with self._lock:
+            known = {record.id for record in unsettled}
+            self._rested_since = {n: at for n, at in self._rested_since.items() if n in known}
+        for record in unsettled:
             with self._lock:
                 looked_at = record.incident in self._looked_at
                 if looked_at or record.id in self._in_hand or self._rests(record):

@@ -57,6 +57,11 @@ class Inbox:
         )
         return [Stored(r["id"], moment(r["received_at"]), r["sender"], r["body"]) for r in rows]
 
+    def identity(self) -> str:
+        """Return the name that this inbox was given when it was made."""
+        row = self._database.row("SELECT name FROM identity")
+        return str(row["name"]) if row else ""
+
     def newest(self) -> int:
         """Return the number of the newest delivery that was ever stored, 0 if none was."""
         row = self._database.row("SELECT seq FROM sqlite_sequence WHERE name = 'delivery'")

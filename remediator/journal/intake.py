@@ -25,6 +25,15 @@ class Intake:
         row = self._database.row("SELECT last_delivery, refused, truncated FROM intake")
         return IntakeMark(*row) if row else IntakeMark(0, 0, 0)
 
+    def begin(self, inbox: str) -> bool:
+        """Say which inbox is read; True if it took another one's place and is read from 0 on."""
+        with self._database.transaction() as connection:
+            row = connection.execute("SELECT inbox FROM intake").fetchone()
+            if row["inbox"] == inbox:
+                return False
+            connection.execute("UPDATE intake SET inbox = ?, last_delivery = 0", (inbox,))
+        return bool(row["inbox"])
+
     def advance(self, delivery: int, *, refused: bool = False, truncated: int = 0) -> bool:
         """Say that *delivery* is taken; False if it already was, and nothing must follow."""
         with self._database.transaction() as connection:

@@ -1,5 +1,6 @@
 """stop-container: stop a container that has been idle for too long, remove it, look at its GPUs."""
 
+import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ _POLL_SECONDS = 0.2
 _SLACK = timedelta(seconds=10)
 # How long after the end of the grace an interrupted stop may still be brought to its end.
 _STILL_FRESH = timedelta(seconds=30)
+_FULL_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _COUNTERS = (
     "ds01_container_cpu_usage_seconds_total",
     "ds01_container_network_receive_bytes_total",
@@ -169,6 +171,9 @@ class StopContainer:
         confirmation = self._senses.prometheus.confirm(alert, now)
         container_id = alert.labels.get("container_id", "")
         try:
+            # Docker would take a name or the beginning of an id as well: that is not an identity.
+            if not _FULL_ID.fullmatch(container_id):
+                raise TargetGoneError("the alert's container_id is not a full container id")
             facts = self._senses.engine.inspect(container_id)
         except TargetGoneError as error:
             gone = Report(Source.DOCKER, Verdict.GONE, str(error))

@@ -1,5 +1,6 @@
 """Put the worker together and run it."""
 
+import fcntl
 import logging
 import os
 import signal
@@ -8,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from types import FrameType
+from typing import IO
 
 from prometheus_client import CollectorRegistry, start_http_server
 
@@ -34,6 +37,7 @@ from remediator.remediations.notify_only import NotifyOnly
 from remediator.remediations.stop_container import Senses, StopContainer
 from remediator.sources.accounts import Accounts
 from remediator.sources.docker_engine import DockerSource
+from remediator.sources.in_time import DriverInTime, EngineInTime
 from remediator.sources.nvml import NvmlSource
 from remediator.sources.proc import ProcSource
 from remediator.sources.prometheus import PrometheusSource
@@ -52,7 +56,7 @@ class MadeWorker:
     worker: Worker
     journal: Journal
     bell: Bell
-    metrics: WorkerMetrics
+    lock: IO[str]
 
 
 def make_remediations(settings: Settings, limits: LimitsFile) -> dict[str, Remediation]:
@@ -62,8 +66,10 @@ def make_remediations(settings: Settings, limits: LimitsFile) -> dict[str, Remed
     )
     senses = Senses(
         prometheus=prometheus,
-        engine=DockerSource(settings.docker_host, settings.docker_timeout),
-        driver=NvmlSource(),
+        engine=EngineInTime(
+            DockerSource(settings.docker_host, settings.docker_timeout), settings.docker_timeout
+        ),
+        driver=DriverInTime(NvmlSource(), settings.docker_timeout),
         kernel=ProcSource(),
         users=Accounts(),
     )
@@ -77,6 +83,7 @@ def make_worker(
 ) -> MadeWorker:
     """Return a worker ready to run; ConfigError or JournalError if it can't be made."""
     policy()
+    lock = _only_worker(settings.state_dir)
     limits = LimitsFile(settings.limits)
     journal = Journal.for_worker(settings.state_dir)
     parts = EngineParts(
@@ -99,7 +106,22 @@ def make_worker(
         outboxes,
         settings.workers,
     )
-    return MadeWorker(worker, journal, bell, metrics)
+    return MadeWorker(worker, journal, bell, lock)
+
+
+def _only_worker(folder: Path) -> IO[str]:
+    """Return the lock that keeps a second worker off *folder*; the kernel frees it at the end."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "worker.lock").open("a")
+    except OSError as error:
+        raise SetupError(f"cannot write in state_dir {folder}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise SetupError(f"another worker runs on {folder}: stop it first") from error
+    return lock
 
 
 def run_worker(settings: Settings) -> None:
@@ -130,6 +152,7 @@ def run_worker(settings: Settings) -> None:
     made.worker.run(_GRACE)
     made.bell.close()
     made.journal.close()
+    made.lock.close()
     logging.shutdown()
     # A thread may still wait for a container to stop: the journal knows, the next start goes on.
     os._exit(0)

@@ -1,5 +1,6 @@
 """A real Prometheus on a free loopback port."""
 
+import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,17 @@ class Sample:
 
     labels: Mapping[str, str]
     value: float
+
+
+def _eager(program: str) -> list[str]:
+    """Take over newly discovered targets at once instead of after up to 5 s.
+
+    Discovery itself looks every 5 s, counted from the start, and nothing changes that. The option
+    is hidden, and unknown to older versions, which then take their time.
+    """
+    option = "--scrape.discovery-reload-interval=100ms"
+    asked = subprocess.run([program, option, "--version"], capture_output=True, check=False)
+    return [option] if asked.returncode == 0 else []
 
 
 class Prometheus:
@@ -51,14 +63,16 @@ class Prometheus:
         self._rule_files = [Path(path) for path in rule_files]
         self._scrape = {job: list(addresses) for job, addresses in (scrape or {}).items()}
         self._alertmanagers = list(alertmanagers)
+        program = require_tool("prometheus")
         self.daemon = Daemon(
             "prometheus",
             [
-                require_tool("prometheus"),
+                program,
                 f"--config.file={folder / 'prometheus.yml'}",
                 f"--storage.tsdb.path={folder / 'data'}",
                 f"--web.listen-address={LOOPBACK}:{self.port}",
                 "--web.enable-lifecycle",
+                *_eager(program),
                 *arguments,
             ],
             folder,

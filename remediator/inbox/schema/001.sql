@@ -6,3 +6,10 @@ CREATE TABLE delivery (
     sender TEXT NOT NULL,
     body BLOB NOT NULL
 ) STRICT;
+
+-- Tells this inbox from one that was made anew in its place: its numbers begin again.
+CREATE TABLE identity (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    name TEXT NOT NULL
+) STRICT;
+INSERT INTO identity (id, name) VALUES (1, lower(hex(randomblob(16))));

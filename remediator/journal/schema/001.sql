@@ -3,6 +3,7 @@
 -- How far the worker has come in the inbox: moved in the transaction that stores what follows.
 CREATE TABLE intake (
     id INTEGER PRIMARY KEY CHECK (id = 1),
+    inbox TEXT NOT NULL DEFAULT '',
     last_delivery INTEGER NOT NULL,
     refused INTEGER NOT NULL DEFAULT 0,
     truncated INTEGER NOT NULL DEFAULT 0

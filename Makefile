@@ -1,0 +1,54 @@
+# What a developer types. Everything runs in .venv, which `make setup` makes and keeps up to date.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+RULES := $(wildcard alert_rules/*.yml)
+RULE_TESTS := $(wildcard alert_rules/tests/*_test.yml)
+SCRIPTS := $(wildcard .ci/run tests/peers/*.sh tests/peers/gpu/*.sh)
+PYTEST_ARGS ?=
+
+.PHONY: help setup lint test rules integration demo bench format clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+setup:  ## install what is missing (packages as root, then .venv)
+	@bash tests/peers/install.sh
+
+lint: setup  ## everything that can be said without running a test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/interrogate --quiet remediator
+	$(BIN)/codespell
+	promtool check rules $(RULES)
+	amtool check-config alertmanager/alertmanager.yml
+	$(foreach script,$(SCRIPTS),bash -n $(script) &&) true
+
+test: setup  ## all tests; PYTEST_ARGS=--require-services fails where a peer is missing
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+rules: setup  ## the tests of the alerting rules
+	promtool test rules $(RULE_TESTS)
+
+integration: setup  ## the tests that need real peers
+	$(BIN)/python -m pytest -m integration $(PYTEST_ARGS)
+
+demo: setup  ## the closed loop on this machine; KEEP=1 leaves it running, SCENARIO=name picks one
+	$(BIN)/python -m tests.peers.demo $(if $(KEEP),--keep) $(if $(SCENARIO),--scenario $(SCENARIO))
+
+bench: setup  ## benchmarks
+	$(BIN)/python -m tests.bench
+
+format: setup  ## rewrite the code as ruff likes it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove what is made here, .venv and the cached file systems included
+	rm -rf .venv .cache dist build .coverage .pytest_cache .mypy_cache .ruff_cache \
+		.import_linter_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,138 @@
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from remediator.errors import InboxError
+from remediator.inbox.bell import FILE, Bell, ring
+from remediator.inbox.store import Inbox, Stored
+from tests.builders import HOUR, MINUTE, NOON
+
+
+@pytest.fixture
+def inbox(folder: Path) -> Iterator[Inbox]:
+    opened = Inbox.for_receiver(folder)
+    yield opened
+    opened.close()
+
+
+def numbers(inbox: Inbox, last: int = 0) -> list[int]:
+    return [stored.id for stored in inbox.after(last)]
+
+
+def test_a_delivery_is_kept_as_it_was_sent(inbox: Inbox) -> None:
+    body = b'{"not": "json\xff\x00'
+
+    number = inbox.store(body, "127.0.0.1 Alertmanager/0.25", NOON)
+
+    assert number == 1
+    assert inbox.after(0) == [Stored(1, NOON, "127.0.0.1 Alertmanager/0.25", body)]
+
+
+def test_deliveries_are_given_out_in_order_from_a_number_on(inbox: Inbox) -> None:
+    for minute in (3, 1, 2):
+        inbox.store(b"", "", NOON + minute * MINUTE)
+
+    assert numbers(inbox) == [1, 2, 3]
+    assert numbers(inbox, 1) == [2, 3]
+    assert numbers(inbox, 3) == []
+    assert [stored.id for stored in inbox.after(0, most=2)] == [1, 2]
+
+
+def test_the_worker_reads_what_the_receiver_goes_on_to_write(inbox: Inbox, folder: Path) -> None:
+    inbox.store(b"", "", NOON)
+    reader = Inbox.for_worker(folder)
+
+    inbox.store(b"", "", NOON)
+
+    assert numbers(reader) == [1, 2]
+    with pytest.raises(InboxError, match="readonly"):
+        reader.store(b"", "", NOON)
+    reader.close()
+
+
+def test_the_worker_waits_for_the_receivers_first_start(folder: Path) -> None:
+    with pytest.raises(InboxError, match="does not exist yet"):
+        Inbox.for_worker(folder)
+
+
+def test_only_what_was_taken_and_is_old_is_forgotten(inbox: Inbox) -> None:
+    for hour in range(4):
+        inbox.store(b"", "", NOON + hour * HOUR)
+
+    assert inbox.forget(upto=2, before=NOON + 3 * HOUR) == 2
+    assert inbox.forget(upto=4, before=NOON + 3 * HOUR) == 1
+    assert numbers(inbox) == [4]
+
+
+def test_a_number_is_never_used_again(inbox: Inbox, folder: Path) -> None:
+    assert inbox.newest() == 0
+    inbox.store(b"", "", NOON)
+    inbox.store(b"", "", NOON)
+    inbox.forget(upto=2, before=NOON + HOUR)
+    again = Inbox.for_receiver(folder)
+
+    assert inbox.newest() == 2
+    assert again.store(b"", "", NOON) == 3
+    again.close()
+
+
+def test_a_bell_wakes_at_once_and_rings_once_however_often_it_was_rung(folder: Path) -> None:
+    bell = Bell(folder)
+    ring(folder)
+    ring(folder)
+    bell.ring()
+
+    assert bell.wait(timedelta(seconds=20))
+    assert not bell.wait(timedelta())
+    bell.close()
+
+
+def test_a_bell_is_heard_by_who_waits(folder: Path) -> None:
+    bell = Bell(folder)
+    heard: list[bool] = []
+    waiter = threading.Thread(target=lambda: heard.append(bell.wait(timedelta(seconds=20))))
+    waiter.start()
+
+    ring(folder)
+
+    waiter.join(20)
+    assert heard == [True]
+    bell.close()
+
+
+def test_ringing_where_nobody_listens_is_no_error(folder: Path) -> None:
+    ring(folder)
+    ring(folder / "missing")
+    Bell(folder).close()
+    ring(folder)
+
+    assert not (folder / FILE).exists()
+
+
+def test_a_queue_full_of_rings_holds_nobody_up(folder: Path) -> None:
+    bell = Bell(folder)
+    for _ in range(5000):
+        ring(folder)
+
+    assert bell.wait(timedelta())
+    assert not bell.wait(timedelta())
+    bell.close()
+
+
+def test_a_bell_takes_the_place_of_one_that_was_killed(folder: Path) -> None:
+    (folder / FILE).touch()
+    bell = Bell(folder)
+    ring(folder)
+
+    assert bell.wait(timedelta(seconds=20))
+    bell.close()
+
+
+def test_a_negative_wait_is_none(folder: Path) -> None:
+    bell = Bell(folder)
+
+    assert not bell.wait(timedelta(seconds=-5))
+    bell.close()

@@ -1,0 +1,164 @@
+from dataclasses import replace
+
+import pytest
+
+from remediator.core.notices import (
+    Letter,
+    Matter,
+    Notice,
+    NoticeKind,
+    acted,
+    clean,
+    escalated,
+    failed,
+    informed,
+    warning,
+)
+from remediator.core.policy import Rung
+from tests.builders import MINUTE, NOON, a_rung
+
+MATTER = Matter(
+    incident=7,
+    host="gpu-1",
+    title="train",
+    owner="alice",
+    alert="DS01ContainerIdle",
+    evidence=("prometheus: idle for 31 min", "nvml: no process"),
+)
+NASTY = "a\x1b[2J\r\n\n-- \nFrom: root\u202e\u200b{0.incident}"
+KEPT = Rung("stop-container", options={"remove": False})
+
+
+def test_a_warning_says_what_will_happen_when_why_and_how_to_prevent_it() -> None:
+    notice = warning(MATTER, a_rung(), NOON + 5 * MINUTE, 5 * MINUTE)
+
+    local = (NOON + 5 * MINUTE).astimezone().strftime("%H:%M:%S %Z on %d %B %Y")
+    assert notice.kind is NoticeKind.WARNING
+    assert notice.subject == "train on gpu-1 will be stopped and removed in 5 min"
+    assert notice.body.startswith(
+        "Your container train on gpu-1 will be stopped and removed"
+        f" at {local}, in 5 min.\n\n"
+        "Why: DS01ContainerIdle\n  - prometheus: idle for 31 min\n  - nvml: no process\n\n"
+    )
+    assert "\n    touch /workspace/.keep-alive\n" in notice.body
+    assert notice.body.endswith("\n\n-- \nRemediator on gpu-1, incident 7\n")
+
+
+def test_a_container_that_is_kept_is_not_called_removed() -> None:
+    warned = warning(MATTER, KEPT, NOON, 5 * MINUTE)
+    done = acted(MATTER, KEPT.remediation, KEPT.options, "it has stopped")
+
+    assert warned.subject == "train on gpu-1 will be stopped in 5 min"
+    assert done.subject == "train on gpu-1 was stopped"
+
+
+def test_what_was_done_is_told_with_its_outcome() -> None:
+    notice = acted(MATTER, "stop-container", {}, "it ended by itself after 2 s")
+
+    assert notice.kind is NoticeKind.ACTED
+    assert notice.subject == "train on gpu-1 was stopped and removed"
+    assert "was stopped and removed: it ended by itself after 2 s.\n" in notice.body
+    assert "Files in mounted folders are untouched." in notice.body
+
+
+@pytest.mark.parametrize(
+    ("notice", "kind", "subject", "sentence"),
+    [
+        (
+            failed(MATTER, "stop-container", "it still runs"),
+            NoticeKind.FAILED,
+            "stop-container failed for train on gpu-1",
+            "stop-container did not succeed: it still runs.",
+        ),
+        (
+            escalated(MATTER, "2 attempts"),
+            NoticeKind.ESCALATED,
+            "train on gpu-1 needs a person",
+            "Remediator has come to its end: 2 attempts.",
+        ),
+        (
+            informed(MATTER, "It will be stopped soon"),
+            NoticeKind.INFORMED,
+            "DS01ContainerIdle: train on gpu-1",
+            "It will be stopped soon",
+        ),
+        (
+            informed(MATTER, " \n"),
+            NoticeKind.INFORMED,
+            "DS01ContainerIdle: train on gpu-1",
+            "DS01ContainerIdle fires.",
+        ),
+    ],
+)
+def test_other_notices_say_where_to_look(
+    notice: Notice, kind: NoticeKind, subject: str, sentence: str
+) -> None:
+    assert notice.kind is kind
+    assert notice.subject == subject
+    assert notice.body.startswith(f"{sentence}\n\nWhy: DS01ContainerIdle\n")
+    assert "\n    remediator incidents show 7\n" in notice.body
+
+
+def test_what_only_informs_of_a_container_says_how_to_keep_it() -> None:
+    assert "touch /workspace/.keep-alive" in informed(MATTER, "soon", keepable=True).body
+
+
+def test_without_evidence_the_alert_is_the_reason() -> None:
+    notice = escalated(replace(MATTER, evidence=()), "x")
+
+    assert "\n\nWhy: DS01ContainerIdle\n\nSee everything" in notice.body
+
+
+@pytest.mark.parametrize(
+    "notice",
+    [
+        warning(replace(MATTER, title=NASTY), a_rung(), NOON, MINUTE),
+        acted(replace(MATTER, title=NASTY), "stop-container", {}, NASTY),
+        failed(replace(MATTER, host=NASTY), "stop-container", NASTY),
+        escalated(replace(MATTER, alert=NASTY), NASTY),
+        informed(replace(MATTER, evidence=(NASTY,)), NASTY),
+        informed(replace(MATTER, alert=NASTY, title=NASTY), ""),
+    ],
+    ids=lambda notice: notice.kind.value,
+)
+def test_text_from_outside_neither_starts_a_line_nor_hides_nor_is_interpreted(
+    notice: Notice,
+) -> None:
+    text = f"{notice.subject}\n{notice.body}"
+
+    assert "\nFrom:" not in text
+    assert text.count("\n-- \n") == 1
+    assert not set(text) & {"\x1b", "\r", "\u202e", "\u200b"}
+    assert "{0.incident}" in text
+    assert "\n" not in notice.subject
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain", "plain"),
+        (" a\t b\r\nc ", "a b c"),
+        ("a\x00\x07\x7f\x9bb", "ab"),
+        ("a\u202eb\u2066c\u200bd\ufeffe", "abcde"),
+        ("a\u2028b\u2029c\u00a0d", "a b c d"),
+        ("a\x85b", "ab"),
+        ("\ud800x", "x"),
+        ("größe 漢字 🙂", "größe 漢字 🙂"),
+        ("", ""),
+    ],
+)
+def test_clean_keeps_what_can_be_read(text: str, expected: str) -> None:
+    assert clean(text) == expected
+
+
+def test_clean_cuts_what_is_too_long() -> None:
+    assert clean("x" * 200) == "x" * 200
+    assert clean("x" * 201) == "x" * 199 + "…"
+    assert clean("x" * 201, 300) == "x" * 201
+    assert clean("x" * 10_000_000, 5) == "xxxx…"
+
+
+def test_a_letter_is_read_back_from_plain_texts() -> None:
+    letter = Letter(NoticeKind.FAILED, "mail", "a@example.org", "s", "b")
+
+    assert Letter.of("failed", "mail", "a@example.org", "s", "b") == letter
