@@ -171,10 +171,7 @@ class StopContainer:
         confirmation = self._senses.prometheus.confirm(alert, now)
         container_id = alert.labels.get("container_id", "")
         try:
-            # Docker would take a name or the beginning of an id as well: that is not an identity.
-            if not _FULL_ID.fullmatch(container_id):
-                raise TargetGoneError("the alert's container_id is not a full container id")
-            facts = self._senses.engine.inspect(container_id)
+            facts = self._inspect(container_id)
         except TargetGoneError as error:
             gone = Report(Source.DOCKER, Verdict.GONE, str(error))
             return Observation(at=now, target=None, reports=(confirmation.report, gone))
@@ -224,6 +221,12 @@ class StopContainer:
             return Verification(Proof.DISPROVEN, f"processes of it are left on a GPU: {left}")
         gone = "stopped" if keep else "gone"
         return Verification(Proof.PROVEN, f"the container is {gone}, no GPU runs a process of it")
+
+    def _inspect(self, container_id: str) -> ContainerFacts:
+        # Docker would take a name or the beginning of an id as well: that is not an identity.
+        if not _FULL_ID.fullmatch(container_id):
+            raise TargetGoneError("the alert's container_id is not a full container id")
+        return self._senses.engine.inspect(container_id)
 
     def _observe(
         self, facts: ContainerFacts, confirmation: Confirmation, now: datetime
