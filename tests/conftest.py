@@ -8,6 +8,7 @@ fixtures need not know: they raise `PeerMissingError`, and the hooks below decid
 import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from docker import DockerClient
@@ -64,10 +65,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
         _without_peer(item.config, error)
 
 
-def _without_peer(config: pytest.Config, error: PeerMissingError) -> None:
+def _without_peer(config: pytest.Config, error: PeerMissingError) -> NoReturn:
     if config.getoption("--require-services"):
-        pytest.fail(str(error), pytrace=False)
-    pytest.skip(str(error))
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
+    raise pytest.skip.Exception(str(error)) from None
 
 
 @pytest.hookimpl(wrapper=True)

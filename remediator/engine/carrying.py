@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from remediator.core import notices
-from remediator.core.attempts import AttemptState, Proof, Verification
+from remediator.core.attempts import IN_PROGRESS, AttemptState, Proof, Verification
 from remediator.core.catalogue import offer_of
 from remediator.core.policy import Audience, PolicyRule
 from remediator.engine.parts import EngineParts
@@ -97,8 +97,12 @@ class Carrying:
             if record is not None:
                 self._execute_and_settle(record)
 
-    def take_up(self, record: AttemptRecord) -> None:
+    def take_up(self, attempt_id: int) -> None:
         """Bring an attempt to its end that nobody has in hand: the worker died, or gave up."""
+        # Whoever had it in hand may have settled it since the caller found it unsettled.
+        record = self._attempts.attempt(attempt_id)
+        if record is None or record.state not in IN_PROGRESS:
+            return
         log.warning(
             "attempt %s (%s) is taken up again: it was %s",
             record.id,
@@ -126,9 +130,9 @@ class Carrying:
             self._verify_and_settle(record, left.message)
 
     def _execute(self, record: AttemptRecord) -> _Left:
-        remediation = self._parts.remediations[record.remediation]
         steps = StepLog(self._attempts, record.id, self._parts)
         try:
+            remediation = self._parts.remediations[record.remediation]
             return _Left(remediation.execute(record.task, steps))
         except (TargetGoneError, RefusedError) as error:
             return _Left(str(error), refused=not (steps.begun or steps.before))
@@ -148,24 +152,37 @@ class Carrying:
             self._settle(record, AttemptState.SUCCEEDED, message, found.says)
         elif found.proof is Proof.DISPROVEN:
             self._settle(record, AttemptState.FAILED, message, found.says)
-        elif self._parts.clock.now() - record.planned_at > _UNKNOWN_FOR_GOOD:
+        elif self._is_given_up(record):
             self._settle(record, AttemptState.FAILED, message, f"cannot be verified: {found.says}")
         else:
             now = self._parts.clock.now()
             self._attempts.move(record.id, AttemptState.UNKNOWN, f"{message}; {found.says}", now)
             log.warning("attempt %s: effect unknown: %s", record.id, notices.clean(found.says))
 
+    def _is_given_up(self, record: AttemptRecord) -> bool:
+        """Whether it has been unknown for too long; a worker that stops has not looked again."""
+        age = self._parts.clock.now() - record.planned_at
+        return age > _UNKNOWN_FOR_GOOD and not self._stopping.is_set()
+
     def _verified(self, record: AttemptRecord) -> Verification:
         """Look until it is proven, or the verify window is over."""
-        remediation = self._parts.remediations[record.remediation]
         deadline = self._parts.clock.now() + record.task.verify_within
         while True:
-            found = remediation.verify(record.task)
+            found = self._verify(record)
             late = self._parts.clock.now() >= deadline
             if found.proof is Proof.PROVEN or late:
                 return found
             if self._stopping.wait(_BETWEEN_CHECKS.total_seconds()):
                 return Verification(Proof.UNKNOWN, "the worker stopped before it was verified")
+
+    def _verify(self, record: AttemptRecord) -> Verification:
+        try:
+            return self._parts.remediations[record.remediation].verify(record.task)
+        except Exception as error:
+            # It has been executed: to fail here must not lead to executing it again.
+            log.exception("attempt %s: a bug in verifying %s", record.id, record.remediation)
+            self._parts.metrics.errors.inc()
+            return Verification(Proof.UNKNOWN, f"an error nobody foresaw: {type(error).__name__}")
 
     def _settle(
         self, record: AttemptRecord, state: AttemptState, message: str, evidence: str = ""
@@ -179,7 +196,9 @@ class Carrying:
             if state is not AttemptState.REFUSED:
                 journal.incidents.settle(record.incident, f"{record.remediation} {state.value}")
             self._tell(record, state, told, now)
-            journal.incidents.look_again(record.incident, now)
+            # What was refused spends no allowance: it must not be tried again without a pause.
+            pause = self._parts.recheck if state is AttemptState.REFUSED else timedelta()
+            journal.incidents.look_again(record.incident, now + pause)
         metrics = self._parts.metrics
         metrics.attempts.labels(record.remediation, state.value).inc()
         took = (now - record.planned_at).total_seconds()

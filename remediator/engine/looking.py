@@ -54,31 +54,40 @@ class Looking:
         firings = self._journal.incidents.firings(incident_id)
         active = [record for record in firings if record.alert.status is Status.FIRING]
         if not active:
-            self._close(incident, firings)
+            self._close(incident, firings, "resolved by itself")
             return None
         again: list[datetime] = []
+        lapsed: list[bool] = []
         for record in active:
-            planned, at = self._consider(incident, record)
+            planned, decision = self._consider(incident, record)
             if planned is not None:
                 return planned
-            again.append(at)
+            now = self._parts.clock.now()
+            again.append(self._next_look(record, decision, now))
+            lapsed.append(_has_lapsed(record, decision, now))
         self._journal.incidents.look_again(incident_id, min(again), lease)
+        if all(lapsed):
+            self._close(incident, active, "never confirmed")
         return None
 
-    def _close(self, incident: Incident, firings: list[FiringRecord]) -> None:
-        """Close an incident of which nothing fires, unless something is still being done."""
+    def _close(self, incident: Incident, seen: list[FiringRecord], outcome: str) -> None:
+        """Close an incident, unless something is still being done or was delivered meanwhile."""
         now = self._parts.clock.now()
-        if any(a.ended_at is None for a in self._journal.attempts.of_incident(incident.id)):
-            self._journal.incidents.look_again(incident.id, now + self._parts.recheck)
-            return
         with self._journal.transaction():
-            for record in firings:
-                resolved = Hold(HoldReason.RESOLVED, "the alert has resolved")
-                self._write(incident, record, resolved, None, None)
-            self._journal.incidents.close(incident.id, now, "resolved by itself")
+            if self._journal.incidents.firings(incident.id) != seen:
+                self._journal.incidents.look_again(incident.id, now)
+                return
+            if any(a.ended_at is None for a in self._journal.attempts.of_incident(incident.id)):
+                self._journal.incidents.look_again(incident.id, now + self._parts.recheck)
+                return
+            for record in seen:
+                if record.alert.status is Status.RESOLVED:
+                    resolved = Hold(HoldReason.RESOLVED, "the alert has resolved")
+                    self._write(incident, record, resolved, None, None)
+            self._journal.incidents.close(incident.id, now, outcome)
 
-    def _consider(self, incident: Incident, record: FiringRecord) -> tuple[int | None, datetime]:
-        """Decide about one firing; return the attempt planned and when to look again."""
+    def _consider(self, incident: Incident, record: FiringRecord) -> tuple[int | None, Decision]:
+        """Decide about one firing; return the attempt that was planned, and the decision."""
         policy = self._parts.policy()
         rule = policy.rule_for(record.alert.labels)
         paused = self._journal.incidents.pause_reason()
@@ -88,14 +97,15 @@ class Looking:
             case, decision = self._observe_and_decide(case, rule)
         if decision is None:
             raise LookupError("no guard held an alert without a policy rule")
-        now = self._parts.clock.now()
         with self._journal.transaction():
+            if isinstance(decision, Remediate):
+                # Others may have spent the budget since it was looked at: here they wait.
+                case = self._remembered(case)
+                decision = decide(case)
             self._write(incident, record, decision, case.observation, rule)
             self._remember(incident, case.observation)
             planned = self._follow(incident, record, case, decision)
-            if self._has_lapsed(record, decision, now):
-                self._journal.incidents.close(incident.id, now, "never confirmed")
-        return planned, self._next_look(record, decision, now)
+        return planned, decision
 
     def _observe_and_decide(self, case: Case, rule: PolicyRule) -> tuple[Case, Decision]:
         """Observe with the first rung's eyes, and again if the decision names another rung."""
@@ -119,12 +129,17 @@ class Looking:
         if seen.target is not None:
             firing = case.alert.firing
             warned_at = self._journal.decisions.warned_at(firing, seen.target.key, rule.name)
+        history = replace(case.history, warned_at=warned_at)
+        return self._remembered(replace(case, observation=seen, history=history, now=now))
+
+    def _remembered(self, case: Case) -> Case:
+        """Return *case* with what the journal says now."""
         history = replace(
             case.history,
-            attempts=self._journal.attempts.past(now - _MEMORY),
-            warned_at=warned_at,
+            attempts=self._journal.attempts.past(case.now - _MEMORY),
+            paused=self._journal.incidents.pause_reason(),
         )
-        return replace(case, observation=seen, history=history, now=now)
+        return replace(case, history=history)
 
     def _write(
         self,
@@ -174,7 +189,11 @@ class Looking:
         elif decision.reason is HoldReason.ATTEMPTS_EXHAUSTED and incident.outcome != "escalated":
             self._tell(matter, notices.escalated(matter, decision.because), rule.escalate)
             self._journal.incidents.settle(incident.id, "escalated")
-        elif decision.reason is HoldReason.NOTIFY_ONLY and incident.outcome is None:
+        elif (
+            decision.reason is HoldReason.NOTIFY_ONLY
+            and incident.outcome is None
+            and _would_act(decision)
+        ):
             self._tell(matter, notices.informed(matter, decision.because), rule.tell)
             self._journal.incidents.settle(incident.id, "notified")
         return None
@@ -223,13 +242,6 @@ class Looking:
         self._journal.notices.put(matter.incident, rows, self._parts.clock.now())
         self._parts.metrics.notices_made.labels(notice.kind.value).inc()
 
-    def _has_lapsed(self, record: FiringRecord, decision: Decision, now: datetime) -> bool:
-        return (
-            isinstance(decision, Hold)
-            and decision.reason in _LAPSING
-            and now - record.last_received_at > _LAPSE
-        )
-
     def _next_look(self, record: FiringRecord, decision: Decision, now: datetime) -> datetime:
         """Return when to look again: soon after news, more and more rarely without."""
         if isinstance(decision, Hold) and decision.reason is HoldReason.WARNING_DUE:
@@ -251,6 +263,22 @@ def matter_of(
         owner=seen.owner,
         alert=record.alert.name,
         evidence=tuple(f"{report.source.value}: {report.says}" for report in seen.reports),
+    )
+
+
+def _would_act(hold: Hold) -> bool:
+    """Whether only the mode stands in the way: a forged or stale alert is nobody's news."""
+    instead = hold.instead
+    return isinstance(instead, Remediate) or (
+        instead is not None and instead.reason is HoldReason.WARNING_DUE
+    )
+
+
+def _has_lapsed(record: FiringRecord, decision: Decision, now: datetime) -> bool:
+    return (
+        isinstance(decision, Hold)
+        and decision.reason in _LAPSING
+        and now - record.last_received_at > _LAPSE
     )
 
 

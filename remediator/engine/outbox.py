@@ -91,6 +91,14 @@ class Outbox:
             if notice.tries == 0:
                 log.warning("notice %s not sent by %s yet: %s", notice.id, name, error)
             return
+        except Exception as error:
+            # A letter that trips a notifier over must not keep the others from being sent.
+            self._results.labels(name, "retried").inc()
+            self._journal.notices.note(
+                notice.id, f"an error nobody foresaw: {type(error).__name__}"
+            )
+            log.exception("notice %s: a bug in %s; it is tried again later", notice.id, name)
+            return
         self._results.labels(name, "sent").inc()
         self._journal.notices.sent(notice.id, self._clock.now(), result)
         log.info("notice %s sent by %s: %s", notice.id, name, result)

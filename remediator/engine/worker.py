@@ -26,8 +26,10 @@ R = TypeVar("R")
 
 _LONGEST_WAIT = timedelta(seconds=1)
 _LOOKERS = 4
-# How long an attempt whose effect is unknown rests before it is verified again.
+# How long an attempt rests before it is taken up again: if its effect is unknown, or if the
+# journal failed it and is to be tried anew.
 _UNKNOWN_RESTS = timedelta(seconds=30)
+_OTHERS_REST = timedelta(seconds=2)
 
 
 class Worker:
@@ -90,13 +92,13 @@ class Worker:
             self._parts.metrics.errors.inc()
 
     def _take_deliveries(self) -> None:
-        if self._inbox is None:
-            try:
+        try:
+            if self._inbox is None:
                 self._inbox = self._open_inbox()
-            except InboxError as error:
-                self._report_trouble("no delivery can be taken yet", error)
-                return
-        self._intake.take_all(self._inbox)
+            self._intake.take_all(self._inbox)
+        except InboxError as error:
+            # What is known already goes on without it.
+            self._report_trouble("no delivery can be taken yet", error)
 
     def _take_up(self) -> None:
         """Find attempts that nobody has in hand: after a crash, or when the journal failed."""
@@ -110,13 +112,14 @@ class Worker:
                 if looked_at or record.id in self._in_hand or self._rests(record):
                     continue
                 self._in_hand.add(record.id)
-            self._hands.submit(self._take_up_one, record)
+            self._hands.submit(self._take_up_one, record.id)
 
     def _rests(self, record: AttemptRecord) -> bool:
         since = self._rested_since.get(record.id)
-        if record.state is not AttemptState.UNKNOWN or since is None:
+        if since is None:
             return False
-        return self._parts.clock.now() - since < _UNKNOWN_RESTS
+        rest = _UNKNOWN_RESTS if record.state is AttemptState.UNKNOWN else _OTHERS_REST
+        return self._parts.clock.now() - since < rest
 
     def _hand_out_look(self, incident: int) -> None:
         with self._lock:
@@ -147,12 +150,12 @@ class Worker:
         finally:
             self._let_go(attempt)
 
-    def _take_up_one(self, record: AttemptRecord) -> None:
+    def _take_up_one(self, attempt: int) -> None:
         try:
             if not self._stopping.is_set():
-                self._guarded(f"attempt {record.id}", self._carrying.take_up, record)
+                self._guarded(f"attempt {attempt}", self._carrying.take_up, attempt)
         finally:
-            self._let_go(record.id)
+            self._let_go(attempt)
 
     def _let_go(self, attempt: int) -> None:
         with self._lock:

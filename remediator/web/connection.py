@@ -83,7 +83,8 @@ class Connection:
     @property
     def has_more(self) -> bool:
         """Whether there may be a whole request among what has been received."""
-        return self.phase in {Phase.HEAD, Phase.BODY} and self._reader.held > 0
+        is_taking = self.phase in {Phase.HEAD, Phase.BODY}
+        return is_taking and not self._is_stalled and self._reader.held > 0
 
     @property
     def is_busy(self) -> bool:

@@ -27,7 +27,7 @@ from tests.peers.process import Daemon, DaemonError
 from tests.peers.smtp import MailServer
 from tests.peers.stage import Stage
 from tests.peers.systemd_host import SystemdHost, package_source
-from tests.peers.terminals import UTMP, Terminals
+from tests.peers.terminals import UTMP, Terminal, Terminals, record
 
 pytestmark = pytest.mark.integration
 
@@ -501,10 +501,43 @@ def who() -> list[str]:
 
 
 def test_terminals_of_real_people_are_left_alone(terminals: Terminals) -> None:
-    terminals.login("alice")
+    terminals.stop()
+    before = UTMP.read_bytes() if UTMP.exists() else None
+    alice = Terminal("alice", 65534)
+    try:
+        UTMP.write_bytes(record(alice))
+        with pytest.raises(PeerMissingError, match="alice"):
+            Terminals().start()
+        assert who() == ["alice"]
+    finally:
+        alice.hang_up()
+        UTMP.unlink() if before is None else UTMP.write_bytes(before)
 
-    with pytest.raises(PeerMissingError, match="alice"):
-        Terminals().start()
+
+def test_a_login_left_by_a_crash_is_out_of_sight_and_put_back(terminals: Terminals) -> None:
+    terminals.stop()
+    before = UTMP.read_bytes() if UTMP.exists() else None
+    crashed = Terminal("mallory", 65534)
+    crashed.hang_up()
+    try:
+        UTMP.write_bytes(record(crashed))
+        later = Terminals().start()
+        assert who() == []
+        later.stop()
+        assert UTMP.read_bytes() == record(crashed)
+    finally:
+        UTMP.unlink() if before is None else UTMP.write_bytes(before)
+
+
+def test_a_second_test_run_waits_its_turn_for_the_terminals(terminals: Terminals) -> None:
+    second = Terminals(wait=timedelta(0))
+
+    with pytest.raises(PeerMissingError, match="another test run"):
+        second.start()
+    terminals.stop()
+    second.start()
+
+    second.stop()
 
 
 def test_a_full_terminal_does_not_keep_wall_from_the_others(terminals: Terminals) -> None:

@@ -6,18 +6,24 @@ back at the end.
 """
 
 import contextlib
+import fcntl
 import os
 import pwd
 import struct
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
-from typing import Self
+from typing import Self, TextIO
 
+from tests.eventually import eventually
 from tests.peers.missing import TerminalsUnavailableError, require_root, require_tool
 
 UTMP = Path("/run/utmp")
+
+# Held by the test run or demo whose terminals utmp lists.
+_LOCK = Path("/run/lock/remediator-terminals")
 
 # struct utmp of glibc where a long in it is kept at 32 bits (x86, and all that followed it):
 # type, pid, line, id, user, host, exit status, session, seconds, microseconds, address, unused.
@@ -85,10 +91,16 @@ class Terminal:
 
 
 class Terminals:
-    """Who is logged in. One at a time on a machine, since there is one utmp."""
+    """Who is logged in.
 
-    def __init__(self) -> None:
+    There is one utmp, so one of these at a time: a second, in another test run, waits its turn
+    for up to *wait*.
+    """
+
+    def __init__(self, wait: timedelta = timedelta(minutes=1)) -> None:
+        self._wait = wait
         self._terminals: list[Terminal] = []
+        self._lock: TextIO | None = None
         self._before: bytes | None = None
 
     def start(self) -> Self:
@@ -97,19 +109,23 @@ class Terminals:
         require_tool("wall")
         if os.uname().machine != "x86_64":
             raise TerminalsUnavailableError(f"no utmp layout known for {os.uname().machine}")
-        self._before = UTMP.read_bytes() if UTMP.exists() else None
-        people = sorted(set(_logged_in(self._before or b"")))
+        self._take_turn()
+        before = UTMP.read_bytes() if UTMP.exists() else None
+        people = sorted({user for user, pid in _logins(before or b"") if _is_alive(pid)})
         if people:
-            self._before = None
+            self._end_turn()
             raise TerminalsUnavailableError(
                 f"{', '.join(people)} would get the tests' messages:"
                 f" run them where nobody is logged in ({UTMP} lists who is)"
             )
+        self._before = before
         self._write()
         return self
 
     def stop(self) -> None:
-        """Hang up all, and put back what utmp held before."""
+        """Hang up all, and put back what utmp held before; harmless when that was done."""
+        if self._lock is None:
+            return
         for terminal in self._terminals:
             terminal.hang_up()
         self._terminals.clear()
@@ -117,6 +133,7 @@ class Terminals:
             UTMP.unlink(missing_ok=True)
         else:
             UTMP.write_bytes(self._before)
+        self._end_turn()
 
     def login(self, user: str, uid: int | None = None) -> Terminal:
         """One more terminal of *user*, who need not have an account."""
@@ -141,12 +158,38 @@ class Terminals:
             self.logout(terminal)
 
     def _write(self) -> None:
-        records = b"".join(_record(terminal) for terminal in self._terminals)
-        UTMP.write_bytes((self._before or b"") + records)
+        # Without the logins of before: they are dead, and `wall` would write to their line's heir.
+        others = b"".join(_records_of_nobody(self._before or b""))
+        UTMP.write_bytes(others + b"".join(record(terminal) for terminal in self._terminals))
         UTMP.chmod(0o664)
 
+    def _take_turn(self) -> None:
+        _LOCK.parent.mkdir(exist_ok=True)
+        self._lock = _LOCK.open("w")
+        try:
+            eventually(self._has_lock, self._wait.total_seconds(), "utmp is free")
+        except AssertionError as error:
+            self._end_turn()
+            raise TerminalsUnavailableError(
+                f"another test run or demo has registered its terminals in {UTMP}: end it first"
+            ) from error
 
-def _record(terminal: Terminal) -> bytes:
+    def _has_lock(self) -> bool:
+        assert self._lock is not None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _end_turn(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+def record(terminal: Terminal) -> bytes:
+    """What utmp says of *terminal*."""
     line, name = terminal.line.encode(), terminal.user.encode()
     identity, now = line[-4:], int(time.time())
     return _RECORD.pack(
@@ -154,12 +197,24 @@ def _record(terminal: Terminal) -> bytes:
     )
 
 
-def _logged_in(content: bytes) -> Iterator[str]:
-    """The users of *content* whose process is alive; records of dead ones are left-overs."""
-    whole = len(content) - len(content) % _RECORD.size
-    for kind, pid, _line, _identity, user, *_ in _RECORD.iter_unpack(content[:whole]):
-        if kind == _USER_PROCESS and Path(f"/proc/{pid}").exists():
-            yield user.rstrip(b"\0").decode(errors="replace")
+def _records(content: bytes) -> Iterator[bytes]:
+    for start in range(0, len(content) - _RECORD.size + 1, _RECORD.size):
+        yield content[start : start + _RECORD.size]
+
+
+def _logins(content: bytes) -> Iterator[tuple[str, int]]:
+    """User and process of each login in *content*."""
+    for kind, pid, _line, _identity, user, *_ in map(_RECORD.unpack, _records(content)):
+        if kind == _USER_PROCESS:
+            yield user.rstrip(b"\0").decode(errors="replace"), pid
+
+
+def _records_of_nobody(content: bytes) -> Iterator[bytes]:
+    return (each for each in _records(content) if not any(_logins(each)))
+
+
+def _is_alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
 
 
 def _uid_of(user: str) -> int:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from remediator.config.policy import parse_limit, read_policy
-from remediator.core.catalogue import CATALOGUE, OptionKind
+from remediator.core.catalogue import CATALOGUE, Offer, OptionKind
 from remediator.core.matchers import Matcher
 from remediator.core.policy import Audience, Limit, Mode, Policy, PolicyRule, Rung, Warn
 from remediator.errors import ConfigError
@@ -120,7 +120,7 @@ def test_a_cooldown_may_be_nothing_at_all(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("offer", CATALOGUE, ids=lambda offer: offer.name)
-def test_every_option_on_offer_can_be_given(folder: Path, offer) -> None:  # type: ignore[no-untyped-def]
+def test_every_option_on_offer_can_be_given(folder: Path, offer: Offer) -> None:
     sample = {OptionKind.BOOLEAN: ("true", True), OptionKind.GRACE: ("from-limits", None)}
     options = ", ".join(f"{name}: {sample[kind][0]}" for name, kind in offer.options)
     text = f"rules: [{{name: a, match: [a=b], do: [{offer.name}: {{{options}}}]}}]"

@@ -1,0 +1,82 @@
+import pytest
+
+from remediator.config.settings import MailSettings
+from remediator.core.policy import Audience
+from remediator.notifiers.address_book import EVERYONE, AddressBook, Recipient
+
+OWNER, ADMINS = Audience.OWNER, Audience.ADMINS
+MAIL = MailSettings(
+    host="mail.example.org",
+    pattern="{user}@example.org",
+    users={"bob": "robert@example.org"},
+    admins=("root@example.org", "ops@example.org"),
+)
+NO_PATTERN = MailSettings(host="mail.example.org", admins=("root@example.org",))
+NO_MAIL = MailSettings(pattern="{user}@example.org", admins=("root@example.org",))
+
+
+def reached(
+    *audiences: Audience, owner: str | None = "alice", mail: MailSettings = MAIL, wall: str = "off"
+) -> list[str]:
+    recipients = AddressBook(mail, wall).recipients(audiences, owner)
+    assert all(isinstance(recipient, Recipient) for recipient in recipients)
+    return [f"{recipient.notifier} {recipient.address}" for recipient in recipients]
+
+
+BOTH_ADMINS = ["mail root@example.org", "mail ops@example.org"]
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        pytest.param(reached(OWNER), ["mail alice@example.org"], id="by the pattern"),
+        pytest.param(reached(OWNER, owner="bob"), ["mail robert@example.org"], id="by name"),
+        pytest.param(reached(ADMINS), BOTH_ADMINS, id="admins"),
+        pytest.param(reached(OWNER, ADMINS), ["mail alice@example.org", *BOTH_ADMINS], id="both"),
+        pytest.param(reached(ADMINS, ADMINS), BOTH_ADMINS, id="each once"),
+        pytest.param(
+            reached(ADMINS, OWNER, owner="root"),
+            ["mail root@example.org", "mail ops@example.org"],
+            id="an owner who is an admin",
+        ),
+        pytest.param(reached(OWNER, owner=None), BOTH_ADMINS, id="nobody's"),
+        pytest.param(reached(), [], id="nobody"),
+        pytest.param(
+            reached(OWNER, wall="owner"), ["wall alice", "mail alice@example.org"], id="terminals"
+        ),
+        pytest.param(
+            reached(OWNER, wall="everyone"),
+            [f"wall {EVERYONE}", "mail alice@example.org"],
+            id="all terminals",
+        ),
+        pytest.param(reached(OWNER, owner=None, wall="owner"), BOTH_ADMINS, id="nobody's terminal"),
+        pytest.param(
+            reached(OWNER, owner=None, wall="everyone"),
+            [f"wall {EVERYONE}", *BOTH_ADMINS],
+            id="nobody's, on all terminals",
+        ),
+        pytest.param(
+            reached(OWNER, mail=NO_PATTERN, wall="owner"),
+            ["wall alice", "mail root@example.org"],
+            id="no address: the admins as well",
+        ),
+        pytest.param(reached(OWNER, mail=NO_MAIL, wall="owner"), ["wall alice"], id="no mail"),
+        pytest.param(reached(OWNER, ADMINS, mail=NO_MAIL), [], id="no way at all"),
+    ],
+)
+def test_people_are_reached(told: list[str], expected: list[str]) -> None:
+    assert told == expected
+
+
+@pytest.mark.parametrize(
+    "owner",
+    ["", "unknown user", "a\nBcc: x@example.net", "a,b", "-f", "x@y", "../x", "{user}", "a" * 65],
+)
+def test_what_is_no_user_name_never_becomes_an_address(owner: str) -> None:
+    assert reached(OWNER, owner=owner, wall="owner") == BOTH_ADMINS
+
+
+def test_a_pattern_is_not_a_format() -> None:
+    odd = MailSettings(host="h", pattern="{user}@{0.host}")
+
+    assert reached(OWNER, mail=odd) == ["mail alice@{0.host}"]

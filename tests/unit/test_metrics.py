@@ -1,0 +1,98 @@
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from remediator.core.attempts import IN_PROGRESS, AttemptState
+from remediator.core.catalogue import CATALOGUE, Offer
+from remediator.core.decision import HoldReason
+from remediator.core.notices import NoticeKind
+from remediator.core.observation import Source
+from remediator.metrics import (
+    DELIVERY_RESULTS,
+    NOTICE_RESULTS,
+    NOTIFIERS,
+    SOURCES,
+    ReceiverMetrics,
+    WorkerMetrics,
+)
+from remediator.notifiers.mail import Mail
+from remediator.notifiers.wall import Wall
+
+
+@pytest.fixture
+def worker() -> CollectorRegistry:
+    return WorkerMetrics(CollectorRegistry()).registry
+
+
+@pytest.mark.parametrize("reason", HoldReason)
+def test_every_reason_to_hold_is_counted_from_zero(
+    worker: CollectorRegistry, reason: HoldReason
+) -> None:
+    labels = {"decision": "hold", "reason": reason.value}
+
+    assert worker.get_sample_value("remediator_decisions_total", labels) == 0
+
+
+def test_acting_has_no_reason(worker: CollectorRegistry) -> None:
+    labels = {"decision": "remediate", "reason": ""}
+
+    assert worker.get_sample_value("remediator_decisions_total", labels) == 0
+
+
+@pytest.mark.parametrize("offer", CATALOGUE, ids=lambda offer: offer.name)
+def test_every_end_of_every_remediation_is_counted_from_zero(
+    worker: CollectorRegistry, offer: Offer
+) -> None:
+    name = offer.name
+    for state in set(AttemptState) - IN_PROGRESS:
+        labels = {"remediation": name, "outcome": state.value}
+        assert worker.get_sample_value("remediator_attempts_total", labels) == 0
+    count = "remediator_attempt_duration_seconds_count"
+    assert worker.get_sample_value(count, {"remediation": name}) == 0
+
+
+def test_every_notice_is_counted_from_zero(worker: CollectorRegistry) -> None:
+    for kind in NoticeKind:
+        labels = {"kind": kind.value}
+        assert worker.get_sample_value("remediator_notices_made_total", labels) == 0
+    for notifier in NOTIFIERS:
+        for result in NOTICE_RESULTS:
+            labels = {"notifier": notifier, "result": result}
+            assert worker.get_sample_value("remediator_notices_total", labels) == 0
+
+
+def test_every_source_is_counted_from_zero(worker: CollectorRegistry) -> None:
+    assert set(SOURCES) == {source.value for source in Source}
+    for source in Source:
+        labels = {"source": source.value}
+        assert worker.get_sample_value("remediator_source_errors_total", labels) == 0
+
+
+def test_the_notifiers_there_are_are_the_ones_counted() -> None:
+    assert {Mail.name, Wall.name} == set(NOTIFIERS)
+
+
+def test_every_answer_to_a_delivery_is_counted_from_zero() -> None:
+    registry = ReceiverMetrics(CollectorRegistry()).registry
+
+    for result in DELIVERY_RESULTS:
+        labels = {"result": result}
+        assert registry.get_sample_value("remediator_deliveries_total", labels) == 0
+    assert registry.get_sample_value("remediator_delivery_store_seconds_count") == 0
+
+
+@pytest.mark.parametrize("make", [ReceiverMetrics, WorkerMetrics])
+def test_every_metric_is_ours_and_says_what_it_is(make: type) -> None:
+    text = generate_latest(make(CollectorRegistry()).registry).decode()
+    names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    helped = {line.split()[2] for line in text.splitlines() if len(line.split()) > 4}
+
+    assert names
+    assert all(name.startswith("remediator_") for name in names)
+    assert names <= helped | {name for name in names if name.endswith("_created")}
+
+
+def test_the_two_programs_share_no_metric() -> None:
+    shared = CollectorRegistry()
+
+    ReceiverMetrics(shared)
+    WorkerMetrics(shared)
