@@ -32,9 +32,10 @@ class Mail:
             raise _failure(f"recipient refused: {code} {_text(text)}", code) from error
         except smtplib.SMTPResponseException as error:
             said = f"{error.smtp_code} {_text(error.smtp_error)}"
-            # A login that is refused today may be repaired tomorrow, by whoever reads the log.
-            is_login = isinstance(error, smtplib.SMTPAuthenticationError)
-            raise _failure(f"refused: {said}", 0 if is_login else error.smtp_code) from error
+            # Only the letter itself is for good. A login, a sender or a whole server that is
+            # refused today may be repaired tomorrow, by whoever reads the log.
+            is_letter = isinstance(error, smtplib.SMTPDataError)
+            raise _failure(f"refused: {said}", error.smtp_code if is_letter else 0) from error
         except (smtplib.SMTPException, OSError) as error:
             server_name = f"{self._settings.host}:{self._settings.port}"
             raise NotifyError(
@@ -69,7 +70,11 @@ class Mail:
         path = self._settings.password_file
         if path is None:
             raise NotifyError("mail.username is set, and mail.password_file is not")
-        return path.read_text(encoding="utf-8").strip()
+        try:
+            return path.read_text(encoding="ascii").strip()
+        except UnicodeDecodeError as error:
+            message = f"{path}: SMTP takes only ASCII passwords, and this is not one"
+            raise NotifyError(message) from error
 
 
 def compose(envelope: Envelope, sender: str) -> EmailMessage:

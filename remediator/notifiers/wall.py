@@ -6,7 +6,6 @@ lists for them, which is what ``wall`` does as well.
 """
 
 import os
-import stat
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -88,7 +87,7 @@ def _write(terminal: Path, text: str) -> bool:
     except OSError:
         return False
     try:
-        if not stat.S_ISCHR(os.fstat(fd).st_mode):
+        if not os.isatty(fd):
             return False
         os.write(fd, ("\r\n\a" + text.replace("\n", "\r\n") + "\r\n").encode())
     except OSError:

@@ -205,9 +205,13 @@ class StopContainer:
         keep = not task.options.get("remove", True)
         try:
             facts = self._senses.engine.inspect(target.id)
-            if facts.started_at == target.started_at and facts.is_running:
+            if facts.started_at != target.started_at:
+                # Whatever is on a GPU now is the new run's.
+                says = f"that run of {facts.name} is over, it was started anew"
+                return Verification(Proof.PROVEN if keep else Proof.DISPROVEN, says)
+            if facts.is_running:
                 return Verification(Proof.DISPROVEN, f"{facts.name} is {facts.state}")
-            if not keep and facts.started_at == target.started_at:
+            if not keep:
                 return Verification(Proof.DISPROVEN, f"{facts.name} is {facts.state}, not removed")
         except TargetGoneError:
             pass
@@ -284,14 +288,19 @@ class StopContainer:
         return report, {"gpus": ", ".join(use.name for use in uses)}
 
     def _slot_uses(self, facts: ContainerFacts) -> tuple[SlotUse, ...]:
-        """Return the container's use of every slot that it claims or has a process on."""
+        """Return the container's use of every slot that it claims or has a process on.
+
+        Where nobody knows which GPU Docker chose, it may be one that does not answer.
+        """
         readings = self._senses.driver.readings()
         claimed = {slot.uuid for slot in resolve(facts.claims, [r.slot for r in readings])}
         uses = [self._use(facts.id, reading) for reading in readings]
         return tuple(
             use
             for use, reading in zip(uses, readings, strict=True)
-            if use.own_processes or reading.slot.uuid in claimed
+            if use.own_processes
+            or reading.slot.uuid in claimed
+            or (use.lost is not None and not facts.claims.is_known)
         )
 
     def _use(self, container_id: str, reading: Reading) -> SlotUse:
@@ -407,7 +416,12 @@ class StopContainer:
             raise EffectUnknownError("it was told to stop before the interruption, and still runs")
         detail = f"end {facts.name} by force: its grace is over, and the engine forgot to"
         with steps.step("kill", detail) as say:
-            self._hands.kill(facts.id)
+            try:
+                self._hands.kill(facts.id)
+            except (RefusedError, TargetGoneError):
+                # It may have ended by itself just now.
+                if not self._has_stopped(_container(task), timedelta()):
+                    raise
             say(self._ended(facts.id))
         return "it was stopped by force, as it had ignored the signal before the interruption"
 

@@ -31,7 +31,7 @@ def a_journal() -> Iterator[Journal]:
             journal.close()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(states, max_size=12))
 def test_no_sequence_of_moves_leaves_an_end_state(wanted: list[AttemptState]) -> None:
     with a_journal() as journal:
@@ -53,7 +53,7 @@ moves = st.tuples(st.just("move"), st.integers(1, 8), states)
 claims = st.tuples(st.just("claim"), st.integers(1, 8), states)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(plans | moves | claims, max_size=25))
 def test_never_are_two_attempts_in_progress_on_one_target(
     steps: list[tuple[str, object, AttemptState]],
@@ -85,7 +85,7 @@ deliveries = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(deliveries)
 def test_every_firing_that_still_fires_belongs_to_an_open_incident(
     sequence: list[tuple[str, str, Status, bool]],
