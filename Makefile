@@ -10,7 +10,7 @@ RULE_TESTS := $(wildcard alert_rules/tests/*_test.yml)
 SCRIPTS := $(wildcard .ci/run tests/peers/*.sh tests/peers/gpu/*.sh)
 PYTEST_ARGS ?=
 
-.PHONY: help setup lint test rules integration demo bench format clean
+.PHONY: help setup lint test rules integration demo format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -38,11 +38,8 @@ rules: setup  ## the tests of the alerting rules
 integration: setup  ## the tests that need real peers
 	$(BIN)/python -m pytest -m integration $(PYTEST_ARGS)
 
-demo: setup  ## the closed loop on this machine; KEEP=1 leaves it running, SCENARIO=name picks one
-	$(BIN)/python -m tests.peers.demo $(if $(KEEP),--keep) $(if $(SCENARIO),--scenario $(SCENARIO))
-
-bench: setup  ## benchmarks
-	$(BIN)/python -m tests.bench
+demo: setup  ## the closed loop on this machine; KEEP=1 leaves it running
+	$(BIN)/python -m tests.peers.demo $(if $(KEEP),--keep)
 
 format: setup  ## rewrite the code as ruff likes it
 	$(BIN)/ruff check --fix .

@@ -95,12 +95,11 @@ def decide(case: Case) -> Decision:
 
     Reasons about this alert come before reasons about the whole service, so that an operator
     who reads the journal sees the nearest one. Guards that need no observation come first:
-    `needs_observation` tells whether the sources have to be asked at all.
+    `before_looking` tells whether the sources have to be asked at all.
     """
-    early = before_looking(case)
-    if early is not None:
-        return early
-    policy_rule = _rule(case)
+    policy_rule = _hold_or_rule(case)
+    if isinstance(policy_rule, Hold):
+        return policy_rule
     mode = policy_rule.mode.capped_by(case.policy.mode)
     after = _after_looking(case, policy_rule)
     if mode is Mode.OBSERVE:
@@ -115,13 +114,19 @@ def decide(case: Case) -> Decision:
 
 def before_looking(case: Case) -> Hold | None:
     """Return the hold that needs no observation, or None if the sources must be asked."""
+    found = _hold_or_rule(case)
+    return found if isinstance(found, Hold) else None
+
+
+def _hold_or_rule(case: Case) -> Hold | PolicyRule:
     if case.alert.status is Status.RESOLVED:
         return Hold(HoldReason.RESOLVED, "the alert has resolved")
-    if case.policy.rule_for(case.alert.labels) is None:
+    policy_rule = case.policy.rule_for(case.alert.labels)
+    if policy_rule is None:
         return Hold(HoldReason.NO_POLICY_RULE, "no policy rule matches its labels")
     if case.history.paused is not None:
         return Hold(HoldReason.PAUSED, f"paused: {case.history.paused}")
-    return None
+    return policy_rule
 
 
 def _after_looking(case: Case, policy_rule: PolicyRule) -> Decision:
@@ -200,14 +205,13 @@ def _warning(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
 
 
 def _cooldown(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
-    del policy_rule
-    ended = [attempt.ended_at or attempt.planned_at for attempt in _counted(case)]
-    if not ended:
+    counted = _counted(case, policy_rule)
+    if not counted:
         return None
-    rungs = _rule(case).rungs
-    last = max(_counted(case), key=lambda attempt: attempt.planned_at)
+    rungs = policy_rule.rungs
+    last = max(counted, key=lambda attempt: attempt.planned_at)
     cooldown = rungs[last.rung].cooldown if last.rung < len(rungs) else rungs[number].cooldown
-    until = max(ended) + cooldown
+    until = max(attempt.ended_at or attempt.planned_at for attempt in counted) + cooldown
     if case.now < until:
         because = f"{humanize(cooldown)} must pass after the last {last.remediation}"
         return Hold(HoldReason.COOLDOWN, because, until=until)
@@ -220,7 +224,7 @@ def _exhausted(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
         return None
     if not offer_of(policy_rule.rungs[number].remediation).acts:
         return Hold(HoldReason.COOLDOWN, "people have been told already", until=until)
-    tried = len(_counted(case))
+    tried = len(_counted(case, policy_rule))
     because = f"all its remediations have been tried ({tried} attempts); a person has to look"
     return Hold(HoldReason.ATTEMPTS_EXHAUSTED, because, until=until)
 
@@ -263,33 +267,25 @@ def _next_rung(case: Case, policy_rule: PolicyRule) -> int:
 
 
 def _rung_spent_until(case: Case, policy_rule: PolicyRule, number: int) -> datetime | None:
-    moments = [attempt.planned_at for attempt in _counted(case) if attempt.rung == number]
+    counted = _counted(case, policy_rule)
+    moments = [attempt.planned_at for attempt in counted if attempt.rung == number]
     return spent_until(policy_rule.rungs[number].attempts, moments, case.now)
 
 
-def _counted(case: Case) -> list[PastAttempt]:
+def _counted(case: Case, policy_rule: PolicyRule) -> list[PastAttempt]:
     """Return the attempts on this target under this policy rule that spend allowance."""
-    name = _rule(case).name
-    return [a for a in _on_target(case) if a.counts and a.policy_rule == name]
+    return [a for a in _on_target(case) if a.counts and a.policy_rule == policy_rule.name]
 
 
 def _on_target(case: Case) -> list[PastAttempt]:
-    if case.observation is None or case.observation.target is None:
-        return []
-    key = case.observation.target.key
+    target = case.observation.target if case.observation else None
+    key = target.key if target else None
     return [attempt for attempt in case.history.attempts if attempt.target_key == key]
 
 
 def _first(case: Case, verdict: Verdict) -> Report | None:
     reports = case.observation.reports if case.observation else ()
     return next((report for report in reports if report.verdict is verdict), None)
-
-
-def _rule(case: Case) -> PolicyRule:
-    rule = case.policy.rule_for(case.alert.labels)
-    if rule is None:
-        raise LookupError("asked about an alert that no policy rule matches")
-    return rule
 
 
 def _quote(report: Report) -> str:

@@ -402,7 +402,7 @@ def send(
     with smtplib.SMTP(server.host, server.port, timeout=timeout) as client:
         client.starttls(context=context)
         client.login(server.user, password or server.password)
-        text = "Subject: =?utf-8?q?caf=C3=A9?=\r\n\r\nhello\r\n.dot\r\n"
+        text = "Subject: =?utf-8?b?Y2Fmw6k=?=\r\n\r\nhello\r\n.dot\r\n"
         return client.sendmail("from@example.org", recipients, text)
 
 

@@ -131,6 +131,18 @@ def test_every_option_on_offer_can_be_given(folder: Path, offer: Offer) -> None:
     assert rung.options == {name: sample[kind][1] for name, kind in offer.options}
 
 
+def test_an_option_may_be_a_duration_and_options_may_be_left_out(folder: Path) -> None:
+    text = """
+    rules:
+      - {name: a, match: [a=b], do: [{stop-container: {grace: 30d}}, {stop-container: }]}
+    """
+
+    first, second = policy_of(folder, text).rules[0].rungs
+
+    assert first.options == {"grace": timedelta(days=30)}
+    assert second.options == {}
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
