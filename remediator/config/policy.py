@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from remediator.config.reader import Read, Reader, is_null, read_nodes
+from remediator.config.reader import Read, Reader, read_nodes
 from remediator.core.catalogue import CATALOGUE, FROM_LIMITS, Offer, OptionKind, offer_of
 from remediator.core.durations import format_duration, parse_duration
 from remediator.core.matchers import Matcher, parse_matcher
@@ -133,8 +133,6 @@ def _verify(reader: Reader, node: yaml.Node, path: str) -> timedelta:
 
 
 def _options(reader: Reader, node: yaml.Node, path: str, offer: Offer) -> dict[str, Option]:
-    if is_null(node):
-        return {}
     kinds = dict(offer.options)
     options: dict[str, Option] = {}
     for name, value in reader.mapping(node, path, kinds).items():

@@ -172,12 +172,21 @@ class Site:
 
     def start(self) -> Prometheus:
         """Start everything; return Prometheus, of which most questions are asked."""
-        self.prepare()
-        self.start_exporter()
-        prometheus = self.start_prometheus(self.start_alertmanager())
+        prometheus, _ = self.start_watching()
         self.start_receiver()
         self.start_worker()
         return prometheus
+
+    def start_watching(self) -> tuple[Prometheus, Alertmanager]:
+        """Start all but the receiver and the worker.
+
+        Prometheus goes first: it takes 5 s before it scrapes, during which the others start.
+        """
+        self.prepare()
+        alertmanager = self.start_alertmanager()
+        prometheus = self.start_prometheus(alertmanager)
+        self.start_exporter()
+        return prometheus, alertmanager
 
     def run(self, *arguments: str, code: int = 0) -> str:
         """Run one command of Remediator's and return what it prints."""

@@ -24,7 +24,22 @@ def test_a_duration_is_read_as_prometheus_reads_it(text: str, expected: timedelt
 
 @pytest.mark.parametrize(
     "text",
-    ["", "5", "00", "-5m", "1.5h", "5 m", " 5m", "5m\n", "m", "30m1h", "5m5m", "5M", "10:30", "٥m"],
+    [
+        "",
+        "5",
+        "00",
+        "-5m",
+        "1.5h",
+        "5 m",
+        " 5m",
+        "5m\n",
+        "m",
+        "30m1h",
+        "5m5m",
+        "5M",
+        "10:30",
+        "\u0665m",
+    ],
 )
 def test_what_is_no_duration_is_quoted_back(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration such as 30s, 10m or 1h30m") as caught:
