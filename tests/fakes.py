@@ -577,8 +577,10 @@ class FakeNotifier:
         self.failures: deque[Exception] = deque()
         self.goes_on = threading.Event()
         self.goes_on.set()
+        self.before_send: Callable[[], None] = lambda: None
 
     def send(self, envelope: Envelope) -> str:
+        self.before_send()
         self.goes_on.wait(10)
         if self.failures:
             raise self.failures.popleft()

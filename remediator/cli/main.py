@@ -66,7 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--log-json",
         action="store_true",
-        default=bool(os.environ.get("REMEDIATOR_LOG_JSON")),
+        default=os.environ.get("REMEDIATOR_LOG_JSON", "") not in {"", "0", "false", "no"},
         help="log one JSON object a line (REMEDIATOR_LOG_JSON)",
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)

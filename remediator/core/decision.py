@@ -254,7 +254,10 @@ _RUNG_GUARDS: tuple[Callable[[Case, PolicyRule, int], Hold | None], ...] = (
 def _withheld(reason: HoldReason, why: str, instead: Decision) -> Hold:
     if isinstance(instead, Remediate):
         return Hold(reason, f"{why}; would have done {instead.rung.remediation}", instead=instead)
-    because = f"{why}; would have held all the same: {instead.because}"
+    if instead.reason is HoldReason.WARNING_DUE:
+        because = f"{why}; would have begun with a warning: {instead.because}"
+    else:
+        because = f"{why}; would have held all the same: {instead.because}"
     return Hold(reason, because, instead=replace(instead, until=None))
 
 

@@ -282,6 +282,14 @@ def _has_lapsed(record: FiringRecord, decision: Decision, now: datetime) -> bool
     )
 
 
+def _is_worth_telling(decision: Hold) -> bool:
+    """Tell whether only the mode kept something from being done, or begun with a warning."""
+    instead = decision.instead
+    begun = isinstance(instead, Hold) and instead.reason is HoldReason.WARNING_DUE
+    would_act = isinstance(instead, Remediate) or begun
+    return decision.reason is HoldReason.NOTIFY_ONLY and would_act
+
+
 def _chosen(decision: Decision) -> Remediate | None:
     if isinstance(decision, Hold):
         decision = decision.instead if decision.instead is not None else decision

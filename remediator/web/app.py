@@ -20,9 +20,11 @@ from remediator.core.policy import Policy
 from remediator.core.targets import subject_of
 from remediator.errors import ConfigError, DeliveryError, InboxError, SetupError
 from remediator.inbox.store import Inbox
+from remediator.journal.journal import Journal
 from remediator.metrics import ReceiverMetrics
 from remediator.payload import parse_delivery
 from remediator.web.auth import TokenFile
+from remediator.web.pages import make_pages
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ class ReceiverParts:
 
     inbox: Inbox
     token: TokenFile | None
+    journal: Callable[[], Journal]
     policy: Callable[[], Policy]
     ring: Callable[[], None]
     metrics: ReceiverMetrics
@@ -42,7 +45,7 @@ class ReceiverParts:
 
 def create_app(parts: ReceiverParts) -> Flask:
     """Return the WSGI application of the receiver."""
-    app = Flask("remediator")
+    app = Flask("remediator", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = parts.largest_body
     receiver = _Receiver(parts)
     app.add_url_rule(
@@ -55,6 +58,7 @@ def create_app(parts: ReceiverParts) -> Flask:
     app.add_url_rule("/-/ready", view_func=receiver.ready)
     app.add_url_rule("/metrics", view_func=receiver.expose)
     app.register_error_handler(HTTPException, _refused)
+    app.register_blueprint(make_pages(parts.journal, parts.token))
     return app
 
 

@@ -11,6 +11,7 @@ from remediator.config.settings import Settings
 from remediator.errors import SetupError
 from remediator.inbox.bell import ring
 from remediator.inbox.store import Inbox
+from remediator.journal.journal import Journal
 from remediator.metrics import ReceiverMetrics
 from remediator.web.app import ReceiverParts, create_app
 from remediator.web.auth import TokenFile, accepts_body
@@ -29,6 +30,7 @@ def make_receiver(settings: Settings) -> Flask:
         ReceiverParts(
             inbox=Inbox.for_receiver(settings.state_dir),
             token=_token_of(settings),
+            journal=partial(Journal.for_reading, settings.state_dir),
             # Read for each explanation, which is asked for by people who have just edited it.
             policy=PolicyFile(settings.policy).reload,
             ring=partial(ring, settings.state_dir),

@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from tests.eventually import eventually, patience
+from tests.peers.ports import answers
 from tests.peers.receiver import FIRING, Receiver, marked, read_all
 
 pytestmark = pytest.mark.integration
@@ -208,6 +209,12 @@ def test_kill_9_under_load_loses_nothing_that_was_acknowledged(
     assert load.others == []
 
 
+def test_a_worker_whose_parent_was_killed_gives_the_port_free(receiver: Receiver) -> None:
+    receiver.daemon.kill()
+
+    eventually(lambda: not answers(receiver.port), 5, "the port to be free")
+
+
 def test_sigterm_under_load_answers_what_came_and_exits_with_0(receiver: Receiver) -> None:
     with _Load(receiver) as load:
         for _ in range(3):
@@ -261,8 +268,5 @@ def _connections(receiver: Receiver) -> int:
         for file in Path(f"/proc/{child}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):
                 sockets += str(file.readlink()).startswith("socket:")
-    return sockets - _LISTENERS
-
-
-# The listening socket and the two ends of nothing else: gunicorn's pipe and heartbeat are none.
-_LISTENERS = 1
+    # All but the listening one.
+    return sockets - 1

@@ -131,6 +131,7 @@ class Site:
     def prepare(self) -> Self:
         """Write every file that the programs read."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.token_file.touch(0o600)
         self.token_file.write_text(secrets.token_hex(32) + "\n")
         self._write("policy.yaml", self.policy)
         self._write("limits.yaml", self.limits)

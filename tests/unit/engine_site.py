@@ -1,13 +1,13 @@
 """The engine over the real journal and inbox, with fakes for machine, people and time.
 
 `EngineSite` drives its parts in one thread, in the worker's order, so that a test knows what has
-happened when a call returns. Tests of the threads themselves use `worker`.
+happened when a call returns. Tests of the threads themselves use `EngineSite.working`.
 """
 
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -141,17 +141,18 @@ class EngineSite:
             outbox.send_due()
 
     @contextmanager
-    def worker(self, *, hands: int = 4) -> Iterator[Worker]:
-        """A `Worker` on the same journal and inbox, to be run by the test; stopped at the end."""
+    def working(
+        self, open_inbox: Callable[[], Inbox] | None = None, *, grace: timedelta = 5 * SECOND
+    ) -> Iterator["RunningWorker"]:
+        """Run a `Worker` on the same journal and inbox in a thread, as its program does."""
         bell = Bell(self.folder)
-        open_inbox = partial(Inbox.for_worker, self.folder)
-        worker = Worker(self.parts, open_inbox, bell, self.outboxes, hands)
+        outboxes = [self.outbox(self.mail), self.outbox(self.wall)]
+        open_inbox = open_inbox or partial(Inbox.for_worker, self.folder)
+        running = RunningWorker(Worker(self.parts, open_inbox, bell, outboxes, 4), grace)
         try:
-            yield worker
+            yield running
         finally:
-            worker.stop()
-            # With nothing left to take, this is only the way to its end.
-            worker.run(5 * SECOND)
+            running.stop()
             bell.close()
 
     def states(self) -> list[str]:
@@ -179,6 +180,29 @@ class EngineSite:
         found = self.journal.incidents.incident(incident)
         assert found is not None
         return found.next_look_at
+
+
+class RunningWorker:
+    """A worker in a thread; ``finished`` is what its `run` returned."""
+
+    def __init__(self, worker: Worker, grace: timedelta) -> None:
+        self._worker = worker
+        self.finished: bool | None = None
+        self._thread = threading.Thread(target=self._run, args=[grace])
+        self._thread.start()
+
+    def ask_to_stop(self) -> None:
+        """Let it take nothing new, as SIGTERM does."""
+        self._worker.stop()
+
+    def stop(self) -> None:
+        """Stop it, and wait for its end."""
+        self._worker.stop()
+        self._thread.join(20)
+        assert not self._thread.is_alive(), "the worker does not stop"
+
+    def _run(self, grace: timedelta) -> None:
+        self.finished = self._worker.run(grace)
 
 
 def open_journal(folder: Path) -> Database:

@@ -600,3 +600,16 @@ def test_what_needs_no_observation_is_held_before_looking() -> None:
     ]
 
     assert held == [HoldReason.RESOLVED, HoldReason.NO_POLICY_RULE, HoldReason.PAUSED]
+
+
+def test_a_mode_that_does_not_act_says_that_a_warning_would_have_come_first() -> None:
+    warn = Warn(5 * MINUTE, (Audience.OWNER,))
+    policy = a_policy(a_rule(a_rung(), warn=warn), mode=Mode.OBSERVE)
+
+    decision = decide(a_case(policy))
+
+    assert isinstance(decision, Hold)
+    assert decision.because == (
+        "the mode is observe; would have begun with a warning:"
+        " a warning comes first, 5 min before anything is done"
+    )

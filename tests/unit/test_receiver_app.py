@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from werkzeug.test import TestResponse
 
 from remediator.config.policy import read_policy
 from remediator.inbox.store import Inbox
+from remediator.journal.journal import Journal
 from remediator.metrics import DELIVERY_RESULTS, ReceiverMetrics
 from remediator.web.app import ReceiverParts, create_app
 from remediator.web.auth import TokenFile, accepts_body
@@ -54,6 +56,7 @@ class _Site:
         parts = ReceiverParts(
             inbox=self.inbox,
             token=TokenFile(self.folder / "token"),
+            journal=partial(Journal.for_reading, self.folder),
             policy=lambda: read_policy(self.folder / "policy.yaml"),
             ring=lambda: self.rings.append(True),
             metrics=self.metrics,

@@ -1,0 +1,366 @@
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from remediator.core.attempts import Proof, Verification
+from remediator.core.notices import NoticeKind
+from remediator.core.policy import Limit
+from remediator.engine.carrying import Carrying
+from remediator.errors import (
+    EffectUnknownError,
+    JournalError,
+    RefusedError,
+    TargetGoneError,
+)
+from tests.builders import DAY, HOUR, MINUTE, NOON, SECOND, a_policy, a_rule, an_alert
+from tests.unit.engine_site import EngineSite, hurried, unwritable
+
+C = "c" * 64
+DISPROVEN = Verification(Proof.DISPROVEN, "it still runs")
+UNPROVEN = Verification(Proof.UNKNOWN, "Docker is silent")
+
+
+@pytest.fixture
+def site(folder: Path) -> Iterator[EngineSite]:
+    site = EngineSite(folder)
+    site.deliver(an_alert({"container_id": C, "container": "x"}))
+    yield site
+    site.close()
+
+
+def plan(site: EngineSite) -> int:
+    [attempt] = site.look()
+    return attempt
+
+
+def message(site: EngineSite, attempt: int = 1) -> str:
+    record = site.journal.attempts.attempt(attempt)
+    assert record is not None
+    return record.message or ""
+
+
+def test_what_was_done_and_proven_is_told_with_the_evidence(site: EngineSite) -> None:
+    site.carrying.carry_out(plan(site))
+
+    [notice] = site.journal.notices.of_incident(1)
+    incident = site.journal.incidents.incident(1)
+    assert site.states() == ["succeeded"]
+    assert message(site) == "it is done; it is so"
+    assert notice.letter.kind is NoticeKind.ACTED
+    assert "prometheus: so it is" in notice.letter.body
+    assert incident is not None
+    assert (incident.outcome, incident.owner, incident.title) == (
+        "stop-container succeeded",
+        "alice",
+        "x",
+    )
+    outcome = {"remediation": "stop-container", "outcome": "succeeded"}
+    assert site.metric("attempts_total", **outcome) == 1
+
+
+def test_each_step_is_in_the_journal_with_what_came_of_it(site: EngineSite) -> None:
+    site.carrying.carry_out(plan(site))
+
+    [step] = site.journal.attempts.steps(1)
+    assert (step.name, step.detail, step.result) == ("do", "do it", "it is done")
+
+
+def test_an_attempt_is_carried_out_once_whoever_asks(site: EngineSite) -> None:
+    attempt = plan(site)
+
+    threads = [threading.Thread(target=site.carrying.carry_out, args=[attempt]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+
+    assert len(site.stop_container.executed) == 1
+
+
+def test_what_does_not_exist_is_not_carried_out(site: EngineSite) -> None:
+    site.carrying.carry_out(99)
+    site.carrying.take_up(99)
+
+    assert site.stop_container.executed == []
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict", "state", "kind"),
+    [
+        pytest.param(
+            TargetGoneError("it is gone"),
+            Verification(Proof.PROVEN, "it is so"),
+            "succeeded",
+            NoticeKind.ACTED,
+            id="gone in the middle, as it should be",
+        ),
+        pytest.param(
+            RefusedError("Docker refused"), DISPROVEN, "failed", NoticeKind.FAILED, id="refused"
+        ),
+        pytest.param(
+            EffectUnknownError("no answer"),
+            Verification(Proof.PROVEN, "it is so"),
+            "succeeded",
+            NoticeKind.ACTED,
+            id="an answer was lost and it was done",
+        ),
+        pytest.param(
+            EffectUnknownError("no answer"),
+            DISPROVEN,
+            "failed",
+            NoticeKind.FAILED,
+            id="an answer was lost and it was not done",
+        ),
+        pytest.param(
+            ZeroDivisionError(),
+            Verification(Proof.PROVEN, "it is so"),
+            "succeeded",
+            NoticeKind.ACTED,
+            id="a bug after it was done",
+        ),
+        pytest.param(
+            ZeroDivisionError(), DISPROVEN, "failed", NoticeKind.FAILED, id="a bug before"
+        ),
+    ],
+)
+def test_what_went_wrong_after_the_first_step_is_verified(
+    site: EngineSite, error: Exception, verdict: Verification, state: str, kind: NoticeKind
+) -> None:
+    site.stop_container.outcomes[0] = error
+    site.stop_container.verdicts[0] = verdict
+    site.carrying.carry_out(plan(site))
+
+    assert site.states() == [state]
+    assert [n.letter.kind for n in site.journal.notices.of_incident(1)] == [kind]
+    assert site.stop_container.verified == 1
+
+
+def test_an_unforeseen_error_is_counted_and_named(site: EngineSite) -> None:
+    site.stop_container.outcomes[0] = ZeroDivisionError("with details of no use to anybody")
+    site.stop_container.verdicts[0] = DISPROVEN
+    site.carrying.carry_out(plan(site))
+
+    assert site.metric("errors_total") == 1
+    assert message(site) == "an error nobody foresaw: ZeroDivisionError; it still runs"
+
+
+def test_a_refusal_before_any_step_changes_nothing_and_tells_nobody(site: EngineSite) -> None:
+    site.stop_container.refuses = "it was started anew"
+    site.carrying.carry_out(plan(site))
+
+    assert (site.states(), site.told()) == (["refused"], [])
+    assert site.stop_container.verified == 0
+
+
+def test_a_refusal_is_decided_anew_but_not_at_once(site: EngineSite) -> None:
+    # Refusals spend no allowance, so nothing else would end such a circle.
+    site.stop_container.refuses = "it was started anew"
+    site.round()
+    assert site.states() == ["refused"]
+
+    site.clock.advance(15 * SECOND)
+    site.stop_container.refuses = ""
+    site.round()
+
+    assert site.states() == ["refused", "succeeded"]
+
+
+def test_a_failure_is_tried_again_after_its_cooldown(site: EngineSite) -> None:
+    site.stop_container.verdicts.appendleft(DISPROVEN)
+    site.round()
+    assert site.states() == ["failed"]
+    assert site.reasons()[-1] == "cooldown"
+    assert site.told(NoticeKind.FAILED) == ["admins"]
+
+    site.clock.advance(10 * MINUTE)
+    site.round()
+
+    assert site.states() == ["failed", "succeeded"]
+
+
+def test_an_effect_that_is_unknown_is_verified_later_and_not_repeated(site: EngineSite) -> None:
+    site.stop_container.outcomes[0] = EffectUnknownError("no answer from Docker")
+    site.stop_container.verdicts.appendleft(UNPROVEN)
+    site.carrying.carry_out(plan(site))
+    assert (site.states(), site.told()) == (["unknown"], [])
+
+    site.carrying.take_up(1)
+
+    assert site.states() == ["succeeded"]
+    assert len(site.stop_container.executed) == 1
+    assert site.told() == ["admins"]
+
+
+def test_nothing_else_is_tried_while_an_effect_is_unknown(site: EngineSite) -> None:
+    site.stop_container.verdicts[0] = UNPROVEN
+    site.carrying.carry_out(plan(site))
+    site.clock.advance(HOUR)
+    site.look()
+
+    assert site.reasons()[-1] == "in_progress"
+    assert len(site.states()) == 1
+
+
+@pytest.mark.parametrize(
+    ("age", "state"),
+    [(30 * MINUTE, "unknown"), (30 * MINUTE + SECOND, "failed")],
+    ids=["half an hour", "longer"],
+)
+def test_what_stays_unknown_for_half_an_hour_is_a_failure_that_is_told(
+    site: EngineSite, age: timedelta, state: str
+) -> None:
+    site.stop_container.verdicts[0] = UNPROVEN
+    site.carrying.carry_out(plan(site))
+    site.clock.advance(age)
+    site.carrying.take_up(1)
+
+    assert site.states() == [state]
+    assert site.told(NoticeKind.FAILED) == (["admins"] if state == "failed" else [])
+
+
+def test_a_worker_that_stops_gives_nothing_up(site: EngineSite) -> None:
+    site.policy = a_policy()  # which gives a verification two minutes
+    site.stop_container.verdicts[0] = UNPROVEN
+    attempt = plan(site)
+    site.stopping.set()
+    site.carrying.carry_out(attempt)
+    site.clock.advance(DAY)
+    site.carrying.take_up(attempt)
+
+    assert site.states() == ["unknown"]
+
+
+def test_a_verification_with_a_bug_does_not_lead_to_doing_it_again(site: EngineSite) -> None:
+    site.stop_container.verdicts.appendleft(ZeroDivisionError())
+    site.carrying.carry_out(plan(site))
+
+    assert site.states() == ["unknown"]
+    assert site.metric("errors_total") == 1
+    site.carrying.take_up(1)
+    assert site.states() == ["succeeded"]
+    assert len(site.stop_container.executed) == 1
+
+
+def test_verification_goes_on_until_it_is_proven(site: EngineSite) -> None:
+    site.policy = a_policy()
+    site.stop_container.verdicts.extendleft([UNPROVEN, DISPROVEN])
+    site.carrying.carry_out(plan(site))
+
+    assert site.states() == ["succeeded"]
+    assert site.stop_container.verified == 3
+
+
+def test_evidence_that_waited_too_long_is_not_acted_on(site: EngineSite) -> None:
+    attempt = plan(site)
+    site.clock.advance(11 * SECOND)
+    site.carrying.carry_out(attempt)
+
+    assert site.states() == ["refused"]
+    assert site.stop_container.executed == []
+
+
+def test_an_attempt_is_settled_although_its_policy_rule_was_removed(site: EngineSite) -> None:
+    attempt = plan(site)
+    site.policy = a_policy(a_rule(hurried(), name="another", alertname="Another"))
+    site.carrying.carry_out(attempt)
+
+    assert site.states() == ["succeeded"]
+    assert site.told() == ["admins"]
+
+
+def test_an_attempt_of_a_remediation_that_is_no_more_is_a_failure_in_the_end(
+    site: EngineSite,
+) -> None:
+    attempt = plan(site)
+    carrying = Carrying(replace(site.parts, remediations={}), site.stopping)
+    carrying.carry_out(attempt)
+    assert site.states() == ["unknown"]
+    site.clock.advance(HOUR)
+    carrying.take_up(attempt)
+
+    assert site.states() == ["failed"]
+
+
+def test_nothing_is_done_that_cannot_be_written_down_first(site: EngineSite) -> None:
+    attempt = plan(site)
+
+    with unwritable(site.folder, "attempt"), pytest.raises(JournalError, match="no space left"):
+        site.carrying.carry_out(attempt)
+    with unwritable(site.folder, "step", "INSERT"), pytest.raises(JournalError):
+        site.carrying.carry_out(attempt)
+
+    assert site.stop_container.executed == []
+    site.round()
+    site.clock.advance(15 * SECOND)
+    site.round()
+    assert site.states() == ["refused", "succeeded"]
+
+
+def test_what_was_done_and_could_not_be_settled_is_settled_later(site: EngineSite) -> None:
+    attempt = plan(site)
+    with unwritable(site.folder, "notice", "INSERT"), pytest.raises(JournalError):
+        site.carrying.carry_out(attempt)
+    assert site.states() == ["running"]
+
+    site.round()
+
+    assert site.states() == ["succeeded"]
+    # It is looked at again, with what had begun, and not begun from the start.
+    assert site.stop_container.executed == [frozenset(), {"do"}]
+    assert site.told() == ["admins"]
+
+
+def test_what_the_last_worker_had_planned_is_decided_anew(site: EngineSite) -> None:
+    plan(site)
+    again = EngineSite(site.folder, clock=site.clock)
+    again.carrying.take_up(1)
+
+    assert again.states() == ["refused"]
+    assert again.stop_container.executed == []
+    assert again.due_at() == NOON + 15 * SECOND
+    again.close()
+
+
+def test_what_the_last_worker_had_claimed_but_not_begun_is_decided_anew(site: EngineSite) -> None:
+    site.journal.attempts.claim(plan(site), NOON)
+    again = EngineSite(site.folder, clock=site.clock)
+    again.carrying.take_up(1)
+
+    assert again.states() == ["refused"]
+    assert again.stop_container.executed == []
+    again.close()
+
+
+def test_what_the_last_worker_had_begun_is_gone_on_with(site: EngineSite) -> None:
+    attempt = plan(site)
+    site.journal.attempts.claim(attempt, NOON)
+    site.journal.attempts.begin_step(attempt, "do", "do it", NOON)
+    again = EngineSite(site.folder, clock=site.clock)
+    again.carrying.take_up(attempt)
+
+    assert again.states() == ["succeeded"]
+    assert again.stop_container.executed == [{"do"}]
+    again.close()
+
+
+def test_what_is_settled_is_not_taken_up(site: EngineSite) -> None:
+    site.carrying.carry_out(plan(site))
+    site.carrying.take_up(1)
+
+    assert len(site.stop_container.executed) == 1
+
+
+def test_telling_only_is_told_once_in_its_window(site: EngineSite) -> None:
+    site.policy = a_policy(a_rule(hurried("notify-only", Limit(1, HOUR))))
+    for _ in range(5):
+        site.round()
+        site.clock.advance(5 * MINUTE)
+        site.deliver(an_alert({"container_id": C, "container": "x"}))
+
+    assert site.told() == ["admins"]
+    [notice] = site.journal.notices.of_incident(1)
+    assert "touch /workspace/.keep-alive" in notice.letter.body

@@ -1,0 +1,251 @@
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from remediator.core.alerts import Alert
+from remediator.core.attempts import Proof, Task, Verification
+from remediator.core.observation import Observation
+from remediator.core.targets import Container
+from remediator.errors import InboxError
+from remediator.inbox.store import Inbox
+from remediator.remediations.interface import Steps
+from tests.builders import HOUR, MINUTE, NOON, SECOND, an_alert
+from tests.eventually import eventually
+from tests.fakes import FakeRemediation, agreeing
+from tests.unit.engine_site import EngineSite, body_of, unwritable
+
+
+@pytest.fixture
+def site(folder: Path) -> Iterator[EngineSite]:
+    site = EngineSite(folder)
+    yield site
+    site.close()
+
+
+def about(letter: str) -> Alert:
+    return an_alert({"container_id": letter * 64, "container": letter}, fingerprint=letter)
+
+
+class Slow:
+    """A remediation that takes its time with the container ``a``."""
+
+    name = "stop-container"
+
+    def __init__(self) -> None:
+        self._fake = FakeRemediation()
+        self.goes_on = threading.Event()
+        self.waiting = threading.Event()
+        self.observe = self._fake.observe
+        self.verify = self._fake.verify
+
+    def execute(self, task: Task, steps: Steps) -> str:
+        assert isinstance(task.target, Container)
+        if task.target.id.startswith("a"):
+            self.waiting.set()
+            self.goes_on.wait(20)
+        return self._fake.execute(task, steps)
+
+
+SlowSite = tuple[EngineSite, Slow]
+
+
+@pytest.fixture
+def slow_site(folder: Path) -> Iterator[SlowSite]:
+    slow = Slow()
+    site = EngineSite(folder, remediations={slow.name: slow})
+    yield site, slow
+    slow.goes_on.set()
+    site.close()
+
+
+def settles(site: EngineSite, *states: str) -> None:
+    eventually(lambda: site.states() == [*states], 10, f"attempts are {states}")
+
+
+def test_a_stored_delivery_ends_as_a_settled_attempt_and_a_sent_notice(site: EngineSite) -> None:
+    with site.working():
+        site.store(body_of(about("c")))
+        settles(site, "succeeded")
+        eventually(lambda: site.mail.sent, 5, "the notice is sent")
+
+
+def test_a_worker_that_starts_before_the_receiver_waits_for_its_inbox(site: EngineSite) -> None:
+    missing = threading.Event()
+    missing.set()
+    asked: list[bool] = []
+
+    def open_inbox() -> Inbox:
+        asked.append(missing.is_set())
+        if missing.is_set():
+            raise InboxError("inbox.db does not exist yet")
+        return Inbox.for_worker(site.folder)
+
+    site.store(body_of(about("c")))
+    with site.working(open_inbox):
+        eventually(lambda: asked, 5, "the inbox is asked for")
+        assert site.states() == []
+        missing.clear()
+        settles(site, "succeeded")
+
+
+def test_a_broken_inbox_keeps_nothing_else_from_being_finished(site: EngineSite) -> None:
+    site.deliver(about("c"))
+
+    def broken() -> Inbox:
+        raise InboxError("database disk image is malformed")
+
+    with site.working(broken):
+        settles(site, "succeeded")
+
+
+def test_a_bug_in_one_look_stops_no_other_incident(site: EngineSite) -> None:
+    def look(alert: Alert, now: datetime) -> Observation:
+        if alert.labels["container"] == "a":
+            raise ZeroDivisionError
+        return agreeing()(alert, now)
+
+    site.stop_container.looks[0] = look
+    site.store(body_of(about("a"), about("b")))
+    with site.working():
+        settles(site, "succeeded")
+        eventually(lambda: site.metric("errors_total") == 1, 5, "the bug is counted")
+
+        site.stop_container.looks[0] = agreeing()
+        site.clock.advance(2 * MINUTE)
+        settles(site, "succeeded", "succeeded")
+
+
+def test_a_container_that_takes_its_time_keeps_no_other_waiting(slow_site: SlowSite) -> None:
+    site, slow = slow_site
+    site.store(body_of(about("a")))
+    with site.working():
+        eventually(slow.waiting.is_set, 5, "one is being stopped")
+        site.store(body_of(about("b")))
+        settles(site, "running", "succeeded")
+        slow.goes_on.set()
+        settles(site, "succeeded", "succeeded")
+
+
+def test_what_a_crash_left_is_taken_up_at_the_start(site: EngineSite) -> None:
+    site.deliver(about("c"))
+    [attempt] = site.look()
+    site.journal.attempts.claim(attempt, NOON)
+    site.journal.attempts.begin_step(attempt, "do", "do it", NOON)
+    again = EngineSite(site.folder, clock=site.clock)
+    with again.working():
+        settles(again, "succeeded")
+    again.close()
+
+    assert again.stop_container.executed == [{"do"}]
+
+
+def test_an_unknown_effect_rests_before_it_is_verified_again(site: EngineSite) -> None:
+    site.stop_container.verdicts.appendleft(Verification(Proof.UNKNOWN, "Docker is silent"))
+    site.store(body_of(about("c")))
+    with site.working():
+        settles(site, "unknown")
+        eventually(lambda: site.metric("attempts_running") == 0, 5, "nobody has it in hand")
+        site.clock.advance(29 * SECOND)
+        site.store(body_of(about("d")))
+        settles(site, "unknown", "succeeded")
+        assert site.states() == ["unknown", "succeeded"]
+        site.clock.advance(SECOND)
+        settles(site, "succeeded", "succeeded")
+
+
+def test_a_journal_that_fails_is_tried_again_and_not_in_a_circle(site: EngineSite) -> None:
+    with unwritable(site.folder, "notice", "INSERT"), site.working():
+        site.store(body_of(about("c")))
+        eventually(lambda: site.metric("errors_total") > 0, 5, "the journal failed")
+        # Its rest ends only when the clock goes on, which here it does not.
+        before = len(site.stop_container.executed)
+        site.deliver(about("e"))
+        eventually(lambda: site.metric("errors_total") > 1, 5, "the other one failed too")
+        assert before == 1
+        assert len(site.stop_container.executed) == 2
+    with site.working():
+        site.clock.advance(MINUTE)
+        settles(site, "succeeded", "succeeded")
+
+
+def test_a_journal_that_fails_before_the_claim_leaves_the_machine_alone(site: EngineSite) -> None:
+    with unwritable(site.folder, "attempt"), site.working():
+        site.store(body_of(about("c")))
+        eventually(lambda: site.metric("errors_total") > 0, 5, "the journal failed")
+        assert site.stop_container.executed == []
+    with site.working():
+        site.clock.advance(MINUTE)
+        eventually(lambda: site.states()[0] == "refused", 5, "it is given up")
+        site.clock.advance(MINUTE)
+        settles(site, "refused", "succeeded")
+
+
+def test_an_unwritable_journal_takes_no_delivery_and_loses_none(site: EngineSite) -> None:
+    with unwritable(site.folder, "intake"), site.working():
+        site.store(body_of(about("c")))
+        eventually(lambda: site.metric("errors_total") > 0, 5, "the journal failed")
+        assert site.journal.incidents.latest(1) == []
+    with site.working():
+        settles(site, "succeeded")
+
+
+def test_a_worker_that_is_told_to_stop_finishes_what_it_has_in_hand(slow_site: SlowSite) -> None:
+    site, slow = slow_site
+    site.store(body_of(about("a")))
+    with site.working(grace=10 * SECOND) as worker:
+        eventually(slow.waiting.is_set, 5, "one is being stopped")
+        worker.ask_to_stop()
+        site.store(body_of(about("b")))
+        slow.goes_on.set()
+
+    assert worker.finished is True
+    assert site.states() == ["succeeded"]
+    assert len(site.journal.incidents.latest(10)) == 1
+
+
+def test_a_worker_that_cannot_finish_says_so_and_the_journal_knows(slow_site: SlowSite) -> None:
+    site, slow = slow_site
+    site.store(body_of(about("a")))
+    with site.working(grace=SECOND / 5) as worker:
+        eventually(slow.waiting.is_set, 5, "one is being stopped")
+
+    assert worker.finished is False
+    assert site.states() == ["running"]
+    slow.goes_on.set()
+    settles(site, "succeeded")
+
+
+def test_an_incident_is_looked_at_by_one_thread_at_a_time(site: EngineSite) -> None:
+    inside, most = threading.Semaphore(0), []
+    lock = threading.Lock()
+
+    def look(alert: Alert, now: datetime) -> Observation:
+        assert lock.acquire(blocking=False), "two looks at once"
+        try:
+            most.append(alert)
+            inside.acquire(timeout=0.1)
+            return replace(agreeing()(alert, now), exempt="for the test")
+        finally:
+            lock.release()
+
+    site.stop_container.looks[0] = look
+    with site.working():
+        for _ in range(20):
+            site.store(body_of(about("c")))
+            site.clock.advance(SECOND)
+        eventually(lambda: len(most) > 2, 10, "it was looked at again and again")
+
+    assert site.metric("errors_total") == 0
+
+
+def test_a_clock_that_is_set_back_stops_nothing(site: EngineSite) -> None:
+    with site.working():
+        site.store(body_of(about("c")))
+        settles(site, "succeeded")
+        site.clock.advance(-10 * HOUR)
+        site.store(body_of(about("d")))
+        settles(site, "succeeded", "succeeded")
