@@ -20,11 +20,17 @@ _BUSY_SECONDS = 10.0
 class Database:
     """One open database; safe to share between threads, which take turns."""
 
-    def __init__(self, connection: sqlite3.Connection, error: type[StoreError], name: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, error: type[StoreError], path: Path) -> None:
         self._connection = connection
         self._lock = threading.RLock()
         self._error = error
-        self._name = name
+        self._path = path
+        self._name = path.name
+        self._file = _file_at(path)
+
+    def is_in_place(self) -> bool:
+        """Tell whether the file that was opened is still the one that its path leads to."""
+        return self._file is not None and _file_at(self._path) == self._file
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -82,7 +88,7 @@ def open_writer(path: Path, package: str, error: type[StoreError], mode: int = 0
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         _migrate(connection, package)
-    return Database(connection, error, path.name)
+    return Database(connection, error, path)
 
 
 def open_reader(path: Path, error: type[StoreError]) -> Database:
@@ -99,7 +105,7 @@ def open_reader(path: Path, error: type[StoreError]) -> Database:
                 raise
             # Closed cleanly by its writer, in a folder where we may not make the -shm file.
             connection = _connect(f"{uri}?mode=ro&immutable=1")
-    return Database(connection, error, path.name)
+    return Database(connection, error, path)
 
 
 def stamp(moment: datetime) -> str:
@@ -115,6 +121,14 @@ def moment(text: str) -> datetime:
 def maybe(parse: Callable[[str], datetime], text: str | None) -> datetime | None:
     """Return ``parse(text)``, or None for NULL."""
     return None if text is None else parse(text)
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _connect(uri: str) -> sqlite3.Connection:

@@ -191,6 +191,9 @@ class FakeDriver:
         self.utilization[slot.uuid] = utilization
         self.shares[slot.uuid] = None
 
+    def remove(self, uuid: str) -> None:
+        del self._slots[uuid]
+
     def use(self, uuid: str, pid: int) -> None:
         self._pids[uuid].append(pid)
 
@@ -230,6 +233,7 @@ class FakeProcess:
     cpu_seconds: float = 100.0
     network: tuple[int, int] | None = (1000, 1000)
     uid: int = 1001
+    comm: str | None = "python"
 
 
 class FakeKernel:
@@ -250,6 +254,10 @@ class FakeKernel:
         process = self._find(pid)
         found = process.container_id if process else None
         return found if found in known_ids else None
+
+    def comm(self, pid: int) -> str | None:
+        process = self._find(pid)
+        return process.comm if process else None
 
     def owner_uid(self, pid: int) -> int | None:
         process = self._find(pid)
@@ -278,7 +286,7 @@ class FakeFiring:
     labels: Mapping[str, str]
     active_since: datetime
     state: str = "firing"
-    evaluated_at: datetime | None = None
+    evaluated_ago: timedelta = SECOND
 
 
 class FakePrometheus:
@@ -293,6 +301,7 @@ class FakePrometheus:
         self.silent = ""
 
     def confirm(self, alert: Alert, now: datetime) -> Confirmation:
+        del now  # as there: how old an evaluation is, is asked of Prometheus's own clock
         if self.silent:
             return _says(Verdict.SILENT, self.silent)
         found = next((own for own in self.alerts if _is_it(own, alert)), None)
@@ -300,12 +309,13 @@ class FakePrometheus:
             return _says(Verdict.DISAGREES, f"{alert.name} is not firing with these labels")
         if found.state != "firing":
             return _says(Verdict.DISAGREES, f"{alert.name} is only {found.state}, not firing")
-        if found.evaluated_at is not None and now - found.evaluated_at > self._freshness:
+        if found.evaluated_ago > self._freshness:
             return _says(Verdict.SILENT, f"{alert.name} was evaluated long ago")
         if found.labels.get("instance") in self.down:
             return _says(Verdict.SILENT, f"the exporter {found.labels['instance']} is down")
         report = Report(Source.PROMETHEUS, Verdict.AGREES, f"{alert.name} is firing")
-        return Confirmation(report, found.active_since, {"summary": "it lies idle"})
+        told = {"summary": "it lies idle"}
+        return Confirmation(report, found.active_since, told, found.labels)
 
     def samples(
         self, selector: str, window: timedelta

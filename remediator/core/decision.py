@@ -8,7 +8,7 @@ journal alone.
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from remediator.core.alerts import Alert, Status
 from remediator.core.attempts import PastAttempt
@@ -16,7 +16,10 @@ from remediator.core.budgets import spent_until
 from remediator.core.catalogue import offer_of
 from remediator.core.durations import humanize
 from remediator.core.observation import Observation, Report, Source, Verdict
-from remediator.core.policy import Mode, Policy, PolicyRule, Rung
+from remediator.core.policy import Mode, Policy, PolicyRule, Rung, Warn
+
+# A warning that nothing followed for this long after its notice period is forgotten by people.
+_WARNING_KEEPS = timedelta(hours=1)
 
 
 class HoldReason(enum.Enum):
@@ -158,6 +161,13 @@ def _exempt(case: Case) -> Hold | None:
 def _unconfirmed(case: Case) -> Hold | None:
     if case.observation is None:
         return Hold(HoldReason.UNCONFIRMED, "no source could be asked")
+    confirmed = case.observation.confirmed_labels
+    if confirmed is not None and case.policy.rule_for(confirmed) is not case.policy.rule_for(
+        case.alert.labels
+    ):
+        # Labels can be added on the way; they must not choose what is done.
+        because = "prometheus: with the labels it has itself, another policy rule would match"
+        return Hold(HoldReason.UNCONFIRMED, because)
     for report in case.observation.reports:
         disagrees = report.source is Source.PROMETHEUS and report.verdict is not Verdict.AGREES
         if disagrees or report.verdict is Verdict.SILENT:
@@ -191,10 +201,11 @@ def _warning(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
     warn = policy_rule.warn
     if warn is None or not offer_of(policy_rule.rungs[number].remediation).destructive:
         return None
-    warned_at = case.history.warned_at
+    warned_at = _valid_warning(case, warn)
     if warned_at is None:
         because = f"a warning comes first, {humanize(warn.before)} before anything is done"
-        return Hold(HoldReason.WARNING_DUE, because)
+        would = Remediate(policy_rule.name, number, policy_rule.rungs[number])
+        return Hold(HoldReason.WARNING_DUE, because, instead=would)
     act_at = warned_at + warn.before
     if case.now < act_at:
         because = (
@@ -202,6 +213,20 @@ def _warning(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
         )
         return Hold(HoldReason.WARNED, because, until=act_at)
     return None
+
+
+def _valid_warning(case: Case, warn: Warn) -> datetime | None:
+    """Return when this stretch of the alert was warned of, if that is not too long ago.
+
+    Whoever was warned, worked, and fell idle again is warned again, also where the end of the
+    first stretch was never delivered.
+    """
+    warned_at = case.history.warned_at
+    seen = case.observation
+    if warned_at is None or case.now - warned_at > warn.before + _WARNING_KEEPS:
+        return None
+    since = seen.active_since if seen else None
+    return None if since is not None and warned_at < since else warned_at
 
 
 def _cooldown(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
@@ -254,8 +279,10 @@ _RUNG_GUARDS: tuple[Callable[[Case, PolicyRule, int], Hold | None], ...] = (
 def _withheld(reason: HoldReason, why: str, instead: Decision) -> Hold:
     if isinstance(instead, Remediate):
         return Hold(reason, f"{why}; would have done {instead.rung.remediation}", instead=instead)
-    if instead.reason is HoldReason.WARNING_DUE:
-        because = f"{why}; would have begun with a warning: {instead.because}"
+    would = instead.instead
+    if isinstance(would, Remediate):
+        done = would.rung.remediation
+        because = f"{why}; would have given a warning, and then done {done}"
     else:
         because = f"{why}; would have held all the same: {instead.because}"
     return Hold(reason, because, instead=replace(instead, until=None))

@@ -105,6 +105,12 @@ def resolve(claims: GpuClaims, slots: Iterable[GpuSlot]) -> tuple[GpuSlot, ...]:
     )
 
 
+def unresolved(claims: GpuClaims, slots: Iterable[GpuSlot]) -> tuple[str, ...]:
+    """Return the ids in *claims* that name none of *slots*: of these GPUs nothing can be said."""
+    known = {name for slot in slots for name in _own_names(slot) | _names_of_gpu(slot)}
+    return tuple(claim for claim in claims.ids if claim not in known)
+
+
 def _own_names(slot: GpuSlot) -> frozenset[str]:
     names = {slot.uuid, slot.slot.replace(".", ":")}
     if slot.gpu_instance is not None:

@@ -20,7 +20,8 @@ class SlotUse:
     """What one GPU or MIG device shows of a container's use of it.
 
     ``utilization`` is the slot's, ``own_utilization`` that of the container's processes alone, in
-    percent 0-100, None where nobody can tell. ``lost`` is why the GPU does not answer.
+    percent 0-100, None where nobody can tell. ``lost`` is why the GPU does not answer, and
+    ``unseen`` is how many of the other processes may work for the container all the same.
     """
 
     name: str
@@ -29,6 +30,7 @@ class SlotUse:
     utilization: float | None = None
     own_utilization: float | None = None
     lost: str | None = None
+    unseen: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class Judgement:
 
 def judge_idle(activity: Activity, limits: Limits) -> Judgement:
     """Return whether *activity* is idleness under *limits*; doubt is silence, never agreement."""
+    if not activity.slots:
+        return Judgement(Verdict.SILENT, "no GPU could be looked at", _facts(activity))
     findings = [_slot(use, limits.gpu_idle_percent) for use in activity.slots]
     findings.append(_cpu(activity, limits.cpu_idle_percent))
     findings.append(_network(activity, limits.network_idle_bytes))
@@ -75,7 +79,8 @@ def _slot(use: SlotUse, threshold: float) -> tuple[Verdict, str]:
     if use.lost is not None:
         return Verdict.SILENT, f"{name} does not answer: {use.lost}"
     if not use.own_processes:
-        if not use.other_processes and use.utilization is not None and use.utilization >= threshold:
+        hidden = use.unseen or not use.other_processes
+        if hidden and use.utilization is not None and use.utilization >= threshold:
             # Whose work is it, if not that of the container the GPU was given to?
             says = f"{name} is {use.utilization:.0f} % used by processes that cannot be seen"
             return Verdict.SILENT, f"{says}, so it counts as busy"

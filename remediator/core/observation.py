@@ -48,7 +48,8 @@ class Observation:
     ``labels`` are the target's own (a container's Docker labels), for the policy's ``never``;
     ``exempt`` is the sentence that says why it must be left alone, if it must. ``owner`` and
     ``title`` are for people; ``context`` is what an attempt will want to know when the target
-    itself is gone.
+    itself is gone. ``confirmed_labels`` are the alert's labels as Prometheus itself has them, and
+    ``active_since`` is when its condition began to hold, by this machine's clock.
     """
 
     at: datetime
@@ -59,6 +60,8 @@ class Observation:
     owner: str | None = None
     title: str = ""
     context: Mapping[str, Fact] = field(default_factory=dict)
+    confirmed_labels: Mapping[str, str] | None = None
+    active_since: datetime | None = None
 
     def report_of(self, source: Source) -> Report | None:
         """Return what *source* said, or None if it was not asked."""

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -26,8 +26,8 @@ from remediator.remediations.interface import Say
 log = logging.getLogger(__name__)
 
 _BETWEEN_CHECKS = timedelta(milliseconds=250)
-# What the sources said is not acted on later than this.
-_EVIDENCE_KEEPS = timedelta(seconds=10)
+# What the sources said is not acted on later than this without asking them again.
+_EVIDENCE_KEEPS = timedelta(milliseconds=500)
 # An effect that stays unknown for this long is a failure that a person has to look into.
 _UNKNOWN_FOR_GOOD = timedelta(minutes=30)
 
@@ -78,7 +78,13 @@ class StepLog:
 class Carrying:
     """Carries attempts out."""
 
-    def __init__(self, parts: EngineParts, stopping: threading.Event) -> None:
+    def __init__(
+        self,
+        parts: EngineParts,
+        stopping: threading.Event,
+        reconsider: Callable[[AttemptRecord], str | None],
+    ) -> None:
+        self._reconsider = reconsider
         self._parts = parts
         self._attempts = parts.journal.attempts
         self._stopping = stopping
@@ -88,10 +94,13 @@ class Carrying:
         planned = self._attempts.attempt(attempt_id)
         if planned is None:
             return
-        if self._parts.clock.now() - planned.planned_at > _EVIDENCE_KEEPS:
-            # All hands were busy meanwhile, and the container may be as well by now.
-            self._settle(planned, AttemptState.REFUSED, "its evidence is old: decided anew")
-            return
+        age = self._parts.clock.now() - planned.planned_at
+        if not timedelta() <= age <= _EVIDENCE_KEEPS:
+            # All hands were busy meanwhile, or the clock was set: what was seen may not be so.
+            why = self._reconsider(planned)
+            if why is not None:
+                self._settle(planned, AttemptState.REFUSED, f"not carried out: {why}")
+                return
         if self._attempts.claim(attempt_id, self._parts.clock.now()):
             record = self._attempts.attempt(attempt_id)
             if record is not None:

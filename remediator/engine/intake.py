@@ -27,10 +27,10 @@ class Intake:
         if self._parts.journal.intake.begin(inbox.identity()):
             log.warning("the inbox was made anew: it is read from its beginning")
         taken = 0
-        while stored := inbox.after(self._parts.journal.intake.mark().last_delivery):
-            for delivery in stored:
-                self._take(delivery)
-            taken += len(stored)
+        # One at a time: a body may be large, and there may be many.
+        while stored := inbox.after(self._parts.journal.intake.mark().last_delivery, most=1):
+            self._take(stored[0])
+            taken += 1
         self._measure(inbox)
         return taken
 

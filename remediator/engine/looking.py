@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from remediator.core import notices
 from remediator.core.alerts import Status
 from remediator.core.attempts import AttemptState, PastAttempt, Task
+from remediator.core.catalogue import offer_of
 from remediator.core.decision import (
     Case,
     Decision,
@@ -19,9 +20,10 @@ from remediator.core.decision import (
 )
 from remediator.core.observation import Observation, Verdict
 from remediator.core.policy import Audience, PolicyRule
-from remediator.core.targets import Target
+from remediator.core.targets import Container, Target
 from remediator.engine.parts import EngineParts
 from remediator.engine.telling import letters
+from remediator.journal.attempts import AttemptRecord
 from remediator.journal.incidents import FiringRecord, Incident
 
 log = logging.getLogger(__name__)
@@ -94,7 +96,8 @@ class Looking:
         case = Case(record.alert, policy, History(paused=paused), None, self._parts.clock.now())
         decision: Decision | None = before_looking(case)
         if decision is None and rule is not None:
-            case, decision = self._observe_and_decide(case, rule)
+            case = self._observed(case, rule)
+            decision = decide(case)
         if decision is None:
             raise LookupError("no guard held an alert without a policy rule")
         with self._journal.transaction():
@@ -107,20 +110,29 @@ class Looking:
             planned = self._follow(incident, record, case, decision)
         return planned, decision
 
-    def _observe_and_decide(self, case: Case, rule: PolicyRule) -> tuple[Case, Decision]:
-        """Observe with the first rung's eyes, and again if the decision names another rung."""
-        eyes = rule.rungs[0].remediation
-        for _ in rule.rungs:
-            case = self._observed(case, rule, eyes)
-            decision = decide(case)
-            chosen = _chosen(decision)
-            if chosen is None or chosen.rung.remediation == eyes:
-                break
-            eyes = chosen.rung.remediation
-        return case, decision
+    def reconsider(self, planned: AttemptRecord) -> str | None:
+        """Return why a planned attempt must not be carried out any more, None if it may be.
 
-    def _observed(self, case: Case, rule: PolicyRule, eyes: str) -> Case:
-        seen = self._parts.remediations[eyes].observe(case.alert, self._parts.clock.now())
+        It had to wait for a free hand, and meanwhile everything may have changed: the machine,
+        the policy, what people did to keep the container.
+        """
+        why = "no alert asks for it any more"
+        policy = self._parts.policy()
+        for record in self._journal.incidents.firings(planned.incident):
+            alert = record.alert
+            rule = policy.rule_for(alert.labels)
+            case = Case(alert, policy, History(), None, self._parts.clock.now())
+            if before_looking(case) is not None or rule is None:
+                continue
+            case = self._observed(case, rule, without=planned.id)
+            decision = decide(case)
+            if _is_same(decision, case.observation, planned):
+                return None
+            why = decision.because if isinstance(decision, Hold) else "it is another one's turn"
+        return why
+
+    def _observed(self, case: Case, rule: PolicyRule, without: int | None = None) -> Case:
+        seen = self._parts.remediations[_eyes(rule)].observe(case.alert, self._parts.clock.now())
         for report in seen.reports:
             if report.verdict is Verdict.SILENT:
                 self._parts.metrics.source_errors.labels(report.source.value).inc()
@@ -130,13 +142,14 @@ class Looking:
             firing = case.alert.firing
             warned_at = self._journal.decisions.warned_at(firing, seen.target.key, rule.name)
         history = replace(case.history, warned_at=warned_at)
-        return self._remembered(replace(case, observation=seen, history=history, now=now))
+        seen_case = replace(case, observation=seen, history=history, now=now)
+        return self._remembered(seen_case, without)
 
-    def _remembered(self, case: Case) -> Case:
+    def _remembered(self, case: Case, without: int | None = None) -> Case:
         """Return *case* with what the journal says now."""
         history = replace(
             case.history,
-            attempts=self._journal.attempts.past(case.now - _MEMORY),
+            attempts=self._journal.attempts.past(case.now - _MEMORY, without),
             paused=self._journal.incidents.pause_reason(),
         )
         return replace(case, history=history)
@@ -184,17 +197,19 @@ class Looking:
         if isinstance(decision, Remediate):
             return self._plan(incident, decision, seen, seen.target)
         matter = matter_of(self._parts.host, incident, record, seen)
-        if decision.reason is HoldReason.WARNING_DUE and rule.warn is not None:
-            self._warn(matter, record, rule, case, seen.target)
-        elif decision.reason is HoldReason.ATTEMPTS_EXHAUSTED and incident.outcome != "escalated":
-            self._tell(matter, notices.escalated(matter, decision.because), rule.escalate)
-            self._journal.incidents.settle(incident.id, "escalated")
+        if decision.reason is HoldReason.WARNING_DUE:
+            self._warn(matter, record, case, decision)
+        elif decision.reason is HoldReason.ATTEMPTS_EXHAUSTED:
+            if self._journal.incidents.settle_once(incident.id, "escalated"):
+                self._tell(matter, notices.escalated(matter, decision.because), rule.escalate)
         elif (
             decision.reason is HoldReason.NOTIFY_ONLY
             and incident.outcome is None
             and _would_act(decision)
         ):
-            self._tell(matter, notices.informed(matter, decision.because), rule.tell)
+            keepable = isinstance(seen.target, Container)
+            notice = notices.informed(matter, decision.because, keepable=keepable)
+            self._tell(matter, notice, rule.tell)
             self._journal.incidents.settle(incident.id, "notified")
         return None
 
@@ -220,19 +235,20 @@ class Looking:
         return self._journal.attempts.plan(incident.id, plan, task)
 
     def _warn(
-        self,
-        matter: notices.Matter,
-        record: FiringRecord,
-        rule: PolicyRule,
-        case: Case,
-        target: Target,
+        self, matter: notices.Matter, record: FiringRecord, case: Case, decision: Hold
     ) -> None:
-        warn = rule.warn
-        if warn is None or not self._journal.decisions.warn(
-            matter.incident, record.alert.firing, target.key, rule.name, case.now
-        ):
+        """Warn of what the decision would have been, had a warning been given."""
+        due, seen = decision.instead, case.observation
+        rule = case.policy.rule_for(case.alert.labels)
+        if not isinstance(due, Remediate) or seen is None or seen.target is None:
             return
-        notice = notices.warning(matter, rule.rungs[0], case.now + warn.before, warn.before)
+        if rule is None or rule.warn is None:
+            return
+        warn = rule.warn
+        self._journal.decisions.warn(
+            matter.incident, record.alert.firing, seen.target.key, rule.name, case.now
+        )
+        notice = notices.warning(matter, due.rung, case.now + warn.before, warn.before)
         self._tell(matter, notice, warn.tell)
 
     def _tell(
@@ -290,7 +306,18 @@ def _is_worth_telling(decision: Hold) -> bool:
     return decision.reason is HoldReason.NOTIFY_ONLY and would_act
 
 
-def _chosen(decision: Decision) -> Remediate | None:
-    if isinstance(decision, Hold):
-        decision = decision.instead if decision.instead is not None else decision
-    return decision if isinstance(decision, Remediate) else None
+def _eyes(rule: PolicyRule) -> str:
+    """Return the remediation whose observation serves the whole ladder of *rule*.
+
+    That is the first destructive one, which asks most: a ladder has one target, and what protects
+    it from the worst rung protects it from being told about the mildest.
+    """
+    names = [rung.remediation for rung in rule.rungs]
+    return next((name for name in names if offer_of(name).destructive), names[0])
+
+
+def _is_same(decision: Decision, seen: Observation | None, planned: AttemptRecord) -> bool:
+    if not isinstance(decision, Remediate) or seen is None or seen.target is None:
+        return False
+    chosen = (decision.policy_rule, decision.number, seen.target.key)
+    return chosen == (planned.policy_rule, planned.rung, planned.target_key)

@@ -25,7 +25,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _LONGEST_WAIT = timedelta(seconds=1)
-_LOOKERS = 4
+_LOOKERS = 8
 # How long an attempt rests before it is taken up again: if its effect is unknown, or if the
 # journal failed it and is to be tried anew.
 _UNKNOWN_RESTS = timedelta(seconds=30)
@@ -55,7 +55,7 @@ class Worker:
         self._stopping = threading.Event()
         self._intake = Intake(parts)
         self._looking = Looking(parts)
-        self._carrying = Carrying(parts, self._stopping)
+        self._carrying = Carrying(parts, self._stopping, self._looking.reconsider)
         self._lookers = ThreadPoolExecutor(_LOOKERS, thread_name_prefix="look")
         self._hands = ThreadPoolExecutor(workers, thread_name_prefix="attempt")
         self._lock = threading.Lock()
@@ -90,9 +90,16 @@ class Worker:
         except StoreError as error:
             self._report_trouble("nothing is done until this is repaired", error)
             self._parts.metrics.errors.inc()
+        except Exception:
+            # The loop is what all others live by: whatever went wrong, it goes round again.
+            log.exception("a bug; the next round may go well")
+            self._parts.metrics.errors.inc()
 
     def _take_deliveries(self) -> None:
         try:
+            if self._inbox is not None and not self._inbox.is_in_place():
+                self._inbox.close()
+                self._inbox = None
             if self._inbox is None:
                 self._inbox = self._open_inbox()
             self._intake.take_all(self._inbox)
@@ -193,8 +200,8 @@ class Worker:
         except JournalError:
             return _LONGEST_WAIT
         wait = _LONGEST_WAIT if due is None else due - self._parts.clock.now()
-        # An incident that is due and being looked at must not make the loop spin.
-        return min(max(wait, timedelta(milliseconds=20)), _LONGEST_WAIT)
+        # What is due is being looked at, and the end of a look rings the bell.
+        return min(wait, _LONGEST_WAIT) if wait > timedelta() else _LONGEST_WAIT
 
     def _finish(self, grace: timedelta) -> bool:
         deadline = time.monotonic() + grace.total_seconds()

@@ -42,6 +42,9 @@ class Inbox:
 
     def store(self, body: bytes, sender: str, now: datetime) -> int:
         """Store a delivery and return its number; it is on the disk when this returns."""
+        if not self.is_in_place():
+            # What goes into a file without a name is gone with its last reader.
+            raise InboxError(f"{FILE} was removed or replaced: restart the receiver")
         with self._database.transaction() as connection:
             cursor = connection.execute(
                 "INSERT INTO delivery (received_at, sender, body) VALUES (?, ?, ?)",
@@ -56,6 +59,10 @@ class Inbox:
             (last, most),
         )
         return [Stored(r["id"], moment(r["received_at"]), r["sender"], r["body"]) for r in rows]
+
+    def is_in_place(self) -> bool:
+        """Tell whether the inbox that was opened is still the one in its folder."""
+        return self._database.is_in_place()
 
     def identity(self) -> str:
         """Return the name that this inbox was given when it was made."""

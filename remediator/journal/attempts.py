@@ -1,6 +1,8 @@
 """Attempts and their steps: written before the machine is touched, settled after."""
 
 import json
+import logging
+import sqlite3
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,6 +12,8 @@ from remediator.core.durations import format_duration, parse_duration
 from remediator.core.policy import Option
 from remediator.core.targets import Container, Named, Subject, Target
 from remediator.database import Database, maybe, moment, stamp
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,17 +138,39 @@ class Attempts:
         return self._records("WHERE incident = ? ORDER BY id", (incident,))
 
     def unsettled(self) -> list[AttemptRecord]:
-        """Return the attempts that may still change the machine, or may have."""
-        return self._records("WHERE state IN ('planned', 'running', 'unknown') ORDER BY id", ())
+        """Return the attempts that may still change the machine, or may have.
 
-    def past(self, since: datetime) -> tuple[PastAttempt, ...]:
-        """Return what decisions need to know: all planned after *since*, and all in progress."""
+        One that cannot be read is set aside as failed: it must not keep all others waiting.
+        """
+        unreadable = []
+        records = []
+        for row in self._database.rows(
+            "SELECT * FROM attempt WHERE state IN ('planned', 'running', 'unknown') ORDER BY id"
+        ):
+            try:
+                records.append(_record(row))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                unreadable.append((f"its row cannot be read: {error!r}", row["id"]))
+        for message, number in unreadable:
+            log.error("attempt %s is set aside: %s", number, message)
+            with self._database.transaction() as connection:
+                connection.execute(
+                    "UPDATE attempt SET state = 'failed', message = ?, ended_at = planned_at"
+                    " WHERE id = ?",
+                    (message, number),
+                )
+        return records
+
+    def past(self, since: datetime, without: int | None = None) -> tuple[PastAttempt, ...]:
+        """Return what decisions need to know: all planned after *since*, and all in progress.
+
+        *without* is an attempt about which it is asked whether it should still be.
+        """
         rows = self._database.rows(
-            "SELECT target, policy_rule, rung, remediation, state, planned_at, ended_at"
-            " FROM attempt WHERE planned_at > ?"
-            " UNION SELECT target, policy_rule, rung, remediation, state, planned_at, ended_at"
-            " FROM attempt WHERE state IN ('planned', 'running', 'unknown')",
-            (stamp(since),),
+            "SELECT * FROM attempt WHERE planned_at > ? AND id IS NOT ?"
+            " UNION SELECT * FROM attempt WHERE state IN ('planned', 'running', 'unknown')"
+            " AND id IS NOT ?",
+            (stamp(since), without, without),
         )
         return tuple(
             PastAttempt(
@@ -161,23 +187,24 @@ class Attempts:
 
     def _records(self, where: str, parameters: tuple[object, ...]) -> list[AttemptRecord]:
         rows = self._database.rows(f"SELECT * FROM attempt {where}", parameters)  # noqa: S608
-        return [
-            AttemptRecord(
-                id=row["id"],
-                incident=row["incident"],
-                policy_rule=row["policy_rule"],
-                rung=row["rung"],
-                remediation=row["remediation"],
-                target_key=row["target"],
-                task=_task_from_json(row["task"]),
-                state=AttemptState(row["state"]),
-                planned_at=moment(row["planned_at"]),
-                started_at=maybe(moment, row["started_at"]),
-                ended_at=maybe(moment, row["ended_at"]),
-                message=row["message"],
-            )
-            for row in rows
-        ]
+        return [_record(row) for row in rows]
+
+
+def _record(row: sqlite3.Row) -> AttemptRecord:
+    return AttemptRecord(
+        id=row["id"],
+        incident=row["incident"],
+        policy_rule=row["policy_rule"],
+        rung=row["rung"],
+        remediation=row["remediation"],
+        target_key=row["target"],
+        task=_task_from_json(row["task"]),
+        state=AttemptState(row["state"]),
+        planned_at=moment(row["planned_at"]),
+        started_at=maybe(moment, row["started_at"]),
+        ended_at=maybe(moment, row["ended_at"]),
+        message=row["message"],
+    )
 
 
 def _task_to_json(task: Task) -> str:

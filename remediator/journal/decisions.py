@@ -107,15 +107,14 @@ class Decisions:
 
     def warn(
         self, incident: int, firing: Firing, target: str, policy_rule: str, now: datetime
-    ) -> bool:
-        """Write down that a warning is given now; False if it was given before."""
+    ) -> None:
+        """Write down that a warning is given now; it counts instead of any earlier one."""
         with self._database.transaction() as connection:
-            cursor = connection.execute(
-                "INSERT OR IGNORE INTO warning (fingerprint, starts_at, target, policy_rule,"
+            connection.execute(
+                "INSERT OR REPLACE INTO warning (fingerprint, starts_at, target, policy_rule,"
                 " incident, warned_at) VALUES (?, ?, ?, ?, ?, ?)",
                 (*identity(firing), target, policy_rule, incident, stamp(now)),
             )
-        return cursor.rowcount == 1
 
     def warned_at(self, firing: Firing, target: str, policy_rule: str) -> datetime | None:
         """Return when this firing's target was warned, if it was."""

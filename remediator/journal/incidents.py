@@ -147,6 +147,15 @@ class Incidents:
         with self._database.transaction() as connection:
             connection.execute("UPDATE incident SET outcome = ? WHERE id = ?", (outcome, incident))
 
+    def settle_once(self, incident: int, outcome: str) -> bool:
+        """Keep how it stands; False if it stood like that already."""
+        with self._database.transaction() as connection:
+            cursor = connection.execute(
+                "UPDATE incident SET outcome = ? WHERE id = ? AND outcome IS NOT ?",
+                (outcome, incident, outcome),
+            )
+        return cursor.rowcount == 1
+
     def close(self, incident: int, now: datetime, outcome: str) -> None:
         """Close it: nothing fires any more. An outcome that was settled before stays."""
         with self._database.transaction() as connection:

@@ -1,5 +1,6 @@
 """Tell people by mail: SMTP with STARTTLS or TLS, and a login where one is needed."""
 
+import re
 import smtplib
 import ssl
 from email.message import EmailMessage
@@ -11,6 +12,7 @@ from remediator.errors import NotifyError
 from remediator.notifiers.interface import Envelope
 
 _PERMANENT = 500
+_NOT_IN_IDS = re.compile(r"[^A-Za-z0-9.-]+")
 
 
 class Mail:
@@ -80,15 +82,17 @@ class Mail:
 def compose(envelope: Envelope, sender: str) -> EmailMessage:
     """Return the mail; those of one incident form a thread, and a second copy has the same id."""
     letter = envelope.letter
-    host = clean(envelope.host).replace(" ", "-") or "localhost"
+    host = clean(envelope.host)
+    # In the id of a mail only ASCII without spaces and brackets is allowed.
+    place = _NOT_IN_IDS.sub("-", host).strip("-.") or "localhost"
     message = EmailMessage()
     message["From"] = sender
     message["To"] = letter.recipient
     message["Subject"] = clean(f"[{host}] {letter.subject}")
     message["Date"] = formatdate(localtime=True)
-    message["Message-ID"] = f"<notice-{envelope.number}.remediator@{host}>"
+    message["Message-ID"] = f"<notice-{envelope.number}.remediator@{place}>"
     if envelope.incident is not None:
-        thread = f"<incident-{envelope.incident}.remediator@{host}>"
+        thread = f"<incident-{envelope.incident}.remediator@{place}>"
         message["In-Reply-To"] = thread
         message["References"] = thread
     message["Auto-Submitted"] = "auto-generated"

@@ -89,12 +89,12 @@ def _write(terminal: Path, text: str) -> bool:
     try:
         if not os.isatty(fd):
             return False
-        os.write(fd, ("\r\n\a" + text.replace("\n", "\r\n") + "\r\n").encode())
+        data = ("\r\n\a" + text.replace("\n", "\r\n") + "\r\n").encode()
+        return os.write(fd, data) == len(data)
     except OSError:
         return False
     finally:
         os.close(fd)
-    return True
 
 
 def _wall(text: str) -> None:

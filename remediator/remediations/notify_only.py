@@ -32,12 +32,15 @@ class NotifyOnly:
         subject = subject_of(alert.labels)
         confirmation = self._prometheus.confirm(alert, now)
         told = confirmation.annotations
+        labels = confirmation.labels or {}
         return Observation(
             at=now,
             target=Named(subject),
             reports=(confirmation.report,),
-            owner=alert.labels.get("user"),
-            title=alert.labels.get("container") or subject.name,
+            owner=labels.get("user"),
+            title=labels.get("container") or subject.name,
+            confirmed_labels=confirmation.labels,
+            active_since=confirmation.active_since,
             context={"summary": told.get("description") or told.get("summary") or ""},
         )
 

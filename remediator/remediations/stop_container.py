@@ -11,7 +11,7 @@ from remediator.core.alerts import Alert
 from remediator.core.attempts import Proof, Task, Verification
 from remediator.core.containers import ContainerFacts
 from remediator.core.durations import humanize
-from remediator.core.gpu_claims import resolve
+from remediator.core.gpu_claims import resolve, unresolved
 from remediator.core.gpus import GpuSlot, LostReading, Reading
 from remediator.core.idleness import NETWORK_WINDOW, Activity, SlotUse, judge_idle
 from remediator.core.lifecycle import is_infrastructure, keep_alive_until
@@ -37,6 +37,7 @@ _POLL_SECONDS = 0.2
 _SLACK = timedelta(seconds=10)
 # How long after the end of the grace an interrupted stop may still be brought to its end.
 _STILL_FRESH = timedelta(seconds=30)
+_MPS = "nvidia-cuda-mps"
 _FULL_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _COUNTERS = (
     "ds01_container_cpu_usage_seconds_total",
@@ -96,6 +97,10 @@ class Kernel(Protocol):
 
     def container_of(self, pid: int, known_ids: Collection[str]) -> str | None:
         """Return which container a process is in."""
+        ...
+
+    def comm(self, pid: int) -> str | None:
+        """Return the name of a process, None if it is not to be seen."""
         ...
 
     def owner_uid(self, pid: int) -> int | None:
@@ -174,10 +179,10 @@ class StopContainer:
             facts = self._inspect(container_id)
         except TargetGoneError as error:
             gone = Report(Source.DOCKER, Verdict.GONE, str(error))
-            return Observation(at=now, target=None, reports=(confirmation.report, gone))
+            return _without_target(now, confirmation, gone)
         except SourceError as error:
             silent = Report(Source.DOCKER, Verdict.SILENT, str(error))
-            return Observation(at=now, target=None, reports=(confirmation.report, silent))
+            return _without_target(now, confirmation, silent)
         return self._observe(facts, confirmation, now)
 
     def execute(self, task: Task, steps: Steps) -> str:
@@ -218,7 +223,7 @@ class StopContainer:
         except SourceError as error:
             return Verification(Proof.UNKNOWN, str(error))
         try:
-            left = self._processes_of(target.id)
+            left = self._processes_of(target.id, str(task.context.get("gpus") or ""))
         except SourceError as error:
             return Verification(Proof.UNKNOWN, str(error))
         if left:
@@ -262,7 +267,10 @@ class StopContainer:
                 **context,
                 "container": facts.name,
                 "grace_seconds": limits.sigterm_grace.total_seconds(),
+                "summary": _summary(confirmation),
             },
+            confirmed_labels=confirmation.labels,
+            active_since=confirmation.active_since,
         )
 
     def _exemption(self, facts: ContainerFacts, limits: Limits, now: datetime) -> str | None:
@@ -293,22 +301,32 @@ class StopContainer:
         Where nobody knows which GPU Docker chose, it may be one that does not answer.
         """
         readings = self._senses.driver.readings()
-        claimed = {slot.uuid for slot in resolve(facts.claims, [r.slot for r in readings])}
+        slots = [reading.slot for reading in readings]
+        missing = unresolved(facts.claims, slots)
+        if missing or not slots:
+            what = ", ".join(missing) or "any GPU"
+            raise SourceError(f"the driver does not show {what}, which the container was given")
+        claimed = {slot.uuid for slot in resolve(facts.claims, slots)}
+        # Of a mere number of GPUs nobody knows which Docker chose: it may be any.
+        anywhere = not facts.claims.is_known
         uses = [self._use(facts.id, reading) for reading in readings]
         return tuple(
             use
             for use, reading in zip(uses, readings, strict=True)
-            if use.own_processes
-            or reading.slot.uuid in claimed
-            or (use.lost is not None and not facts.claims.is_known)
+            if use.own_processes or anywhere or reading.slot.uuid in claimed
         )
 
     def _use(self, container_id: str, reading: Reading) -> SlotUse:
         if isinstance(reading, LostReading):
             return SlotUse(reading.slot.slot, 0, 0, lost=reading.reason)
         pids = {process.pid for process in reading.processes}
-        own = {p for p in pids if self._senses.kernel.container_of(p, {container_id})}
-        use = SlotUse(reading.slot.slot, len(own), len(pids - own), reading.utilization_percent)
+        kernel = self._senses.kernel
+        own = {p for p in pids if kernel.container_of(p, {container_id})}
+        unseen = sum(_is_unseen(kernel.comm(pid)) for pid in pids - own)
+        others = len(pids - own)
+        use = SlotUse(
+            reading.slot.slot, len(own), others, reading.utilization_percent, unseen=unseen
+        )
         if not own:
             return use
         utilization, own_utilization = reading.utilization_percent, None
@@ -317,7 +335,7 @@ class StopContainer:
         if pids - own:
             shares = self._senses.driver.process_utilization(reading.slot)
             own_utilization = _own_share(shares, own, utilization)
-        return SlotUse(use.name, len(own), len(pids - own), utilization, own_utilization)
+        return SlotUse(use.name, len(own), others, utilization, own_utilization, unseen=unseen)
 
     def _dcgm_utilization(self, slot: GpuSlot) -> float | None:
         """Return what DCGM measured on a MIG device lately: NVML counts nothing there."""
@@ -358,11 +376,16 @@ class StopContainer:
     def _stop(self, facts: ContainerFacts, grace: timedelta, task: Task, steps: Steps) -> str:
         given = task.options.get("grace")
         grace = given if isinstance(given, timedelta) else grace
-        if not facts.is_running:
-            return "it had stopped already"
         since = steps.age_of("stop")
+        if not facts.is_running:
+            if since is None:
+                # Its owner has stopped it meanwhile, and may want to look at what it left.
+                raise TargetGoneError(f"{facts.name} was stopped by somebody else")
+            return "it stopped as it had been told before the interruption"
         if since is not None:
-            return self._finish_stop(facts, grace - since, task, steps)
+            # A clock that was set back must not make this wait for longer than the grace.
+            left = min(grace - since, grace)
+            return self._finish_stop(facts, left, task, steps)
         detail = f"stop signal to {facts.name}, kill after {humanize(grace)}"
         with steps.step("stop", detail) as say:
             began = time.monotonic()
@@ -397,7 +420,7 @@ class StopContainer:
         gpus = str(task.context.get("gpus") or "none")
         with steps.step("check-gpu", f"look for processes left on GPU {gpus}") as say:
             try:
-                left = self._processes_of(_container(task).id)
+                left = self._processes_of(_container(task).id, gpus)
             except SourceError as error:
                 say(f"cannot be told: {error}")
                 return said
@@ -441,11 +464,19 @@ class StopContainer:
                 return False
             time.sleep(_POLL_SECONDS)
 
-    def _processes_of(self, container_id: str) -> str:
-        """Return the pids that a container has on any GPU, as text; nothing if there are none."""
+    def _processes_of(self, container_id: str, gpus: str) -> str:
+        """Return the pids that a container has on any GPU, as text; nothing if there are none.
+
+        SourceError if one of *gpus*, the names of its own separated by commas, does not answer.
+        """
+        readings = self._senses.driver.readings()
+        answering = {r.slot.slot for r in readings if not isinstance(r, LostReading)}
+        silent = [name for name in gpus.split(", ") if name and name not in answering]
+        if silent:
+            raise SourceError(f"GPU {', '.join(silent)} does not answer")
         found = [
             f"{process.pid} on GPU {reading.slot.slot}"
-            for reading in self._senses.driver.readings()
+            for reading in readings
             if not isinstance(reading, LostReading)
             for process in reading.processes
             if self._senses.kernel.container_of(process.pid, {container_id})
@@ -478,13 +509,39 @@ def _judge_container(facts: ContainerFacts, active_since: datetime | None) -> Re
     if not facts.is_running or facts.started_at is None:
         return Report(Source.DOCKER, Verdict.GONE, f"{facts.name} is {facts.state}", known)
     since = f"{facts.name} is {facts.state} since {facts.started_at:%Y-%m-%d %H:%M:%S} UTC"
-    if active_since is not None and facts.started_at > active_since:
+    if active_since is None:
+        says = f"{since}, and nobody tells since when the alert is active"
+        return Report(Source.DOCKER, Verdict.SILENT, says, known)
+    if facts.started_at > active_since:
         says = f"{since}, which is after the alert began: it was started anew"
         return Report(Source.DOCKER, Verdict.GONE, says, known)
     if not facts.claims.is_gpu:
         says = f"{since} and has no GPU access"
         return Report(Source.DOCKER, Verdict.DISAGREES, says, known)
     return Report(Source.DOCKER, Verdict.AGREES, since, known)
+
+
+def _without_target(now: datetime, confirmation: Confirmation, docker: Report) -> Observation:
+    return Observation(
+        at=now,
+        target=None,
+        reports=(confirmation.report, docker),
+        confirmed_labels=confirmation.labels,
+        active_since=confirmation.active_since,
+    )
+
+
+def _summary(confirmation: Confirmation) -> str:
+    told = confirmation.annotations
+    return told.get("description") or told.get("summary") or ""
+
+
+def _is_unseen(comm: str | None) -> bool:
+    """Tell whether a process may work for somebody who cannot be told.
+
+    One in another pid namespace is not in our /proc; MPS works for all its clients.
+    """
+    return comm is None or comm.startswith(_MPS)
 
 
 def _container(task: Task) -> Container:

@@ -101,13 +101,16 @@ class DockerSource:
         """Return modification and change time of ``/workspace/.keep-alive``; None without one.
 
         Nothing is run in the container. On a bind mount or volume of this machine the file is
-        looked at from the host, without following a link it may be. Otherwise the engine's
-        archive interface is asked, which knows no change time: then a modification time in the
-        future, which no honest ``touch`` makes, counts from the container's start.
+        looked at from the host, without following a link it may be. Where that shows none, the
+        engine's archive interface is asked as well: this program may see other files there than
+        the container does (a hidden /home, a container of its own). The archive knows no change
+        time, so a modification time in the future, which no honest ``touch`` makes, counts from
+        the container's start.
         """
         path = self._host_path(facts)
-        if path is not None:
-            return _times_of(path)
+        times = None if path is None else _times_of(path)
+        if times is not None:
+            return times
         with self._asking(f"{KEEP_ALIVE} of container {facts.id}", facts.id) as api:
             url = f"{api.base_url}/v{api.api_version}/containers/{facts.id}/archive"
             answer = api.head(url, params={"path": str(KEEP_ALIVE)}, timeout=self._timeout)

@@ -1,40 +1,56 @@
-"""Ask what may never answer: a hung driver, a dead file server.
+"""Ask what may never answer: a hung driver, a dead file server, a directory of users.
 
-Such a call cannot be taken back. It stays in a thread of its own, and who asked goes on.
+Such a call cannot be taken back. It stays in a thread of its own, and who asked goes on; until it
+ends, nobody else gets stuck on the same thing.
 """
 
+import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLateError
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from remediator.core.containers import ContainerFacts
 from remediator.core.gpus import GpuSlot, Reading
 from remediator.errors import SourceError
+from remediator.sources.accounts import Accounts
 from remediator.sources.docker_engine import DockerSource
 from remediator.sources.nvml import NvmlSource
 
 T = TypeVar("T")
 
+_THREADS = 8
+
 
 class InTime:
-    """Waits for an answer no longer than *timeout*; *threads* calls may hang before all do."""
+    """Waits for an answer no longer than *timeout*; *whom* names what is asked."""
 
-    def __init__(self, whom: str, timeout: timedelta, threads: int = 1) -> None:
+    def __init__(self, whom: str, timeout: timedelta) -> None:
         self._whom = whom
-        self._timeout = timeout
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="in-time")
+        self._seconds = timeout.total_seconds()
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="in-time")
+        self._lock = threading.Lock()
+        self._hanging: dict[str, Future[Any]] = {}
 
-    def ask(self, question: Callable[[], T]) -> T:
-        """Return what *question* returns or raise what it raises; SourceError if it hangs."""
-        answer = self._pool.submit(question)
+    def ask(self, key: str, question: Callable[[], T]) -> T:
+        """Return what *question* returns, or raise what it raises; SourceError if it hangs.
+
+        While a question about *key* hangs, no further one about it is begun.
+        """
+        with self._lock:
+            self._hanging = {k: f for k, f in self._hanging.items() if not f.done()}
+            if key in self._hanging:
+                raise SourceError(f"{self._whom} still does not answer")
+            answer = self._pool.submit(question)
         try:
-            return answer.result(self._timeout.total_seconds())
+            return answer.result(self._seconds)
         except TooLateError as error:
-            answer.cancel()
-            seconds = self._timeout.total_seconds()
-            raise SourceError(f"{self._whom} did not answer within {seconds:g} s") from error
+            if not answer.cancel():
+                with self._lock:
+                    self._hanging[key] = answer
+            message = f"{self._whom} did not answer within {self._seconds:g} s"
+            raise SourceError(message) from error
 
 
 class DriverInTime:
@@ -46,15 +62,15 @@ class DriverInTime:
 
     def inventory(self) -> tuple[GpuSlot, ...]:
         """Return every slot."""
-        return self._in_time.ask(self._driver.inventory)
+        return self._in_time.ask("", self._driver.inventory)
 
     def readings(self) -> tuple[Reading, ...]:
         """Return what every slot is doing."""
-        return self._in_time.ask(self._driver.readings)
+        return self._in_time.ask("", self._driver.readings)
 
     def process_utilization(self, slot: GpuSlot) -> Mapping[int, float] | None:
         """Return recent utilisation by pid."""
-        return self._in_time.ask(lambda: self._driver.process_utilization(slot))
+        return self._in_time.ask("", lambda: self._driver.process_utilization(slot))
 
 
 class EngineInTime:
@@ -62,7 +78,7 @@ class EngineInTime:
 
     def __init__(self, engine: DockerSource, timeout: timedelta) -> None:
         self._engine = engine
-        self._in_time = InTime("the file system of the container", timeout, threads=4)
+        self._in_time = InTime("the file system of the container", timeout)
 
     def inspect(self, container_id: str) -> ContainerFacts:
         """Return what is known of one container; Docker's own timeout bounds it."""
@@ -70,4 +86,26 @@ class EngineInTime:
 
     def keep_alive_at(self, facts: ContainerFacts) -> tuple[datetime, datetime] | None:
         """Return modification and change time of the keep-alive file."""
-        return self._in_time.ask(lambda: self._engine.keep_alive_at(facts))
+        return self._in_time.ask(facts.id, lambda: self._engine.keep_alive_at(facts))
+
+
+class AccountsInTime:
+    """`Accounts`, whose directory may be behind a network; who cannot be found does not exist."""
+
+    def __init__(self, accounts: Accounts, timeout: timedelta) -> None:
+        self._accounts = accounts
+        self._in_time = InTime("the directory of users", timeout)
+
+    def exists(self, name: str) -> bool:
+        """Tell whether there is an account *name*."""
+        try:
+            return self._in_time.ask(name, lambda: self._accounts.exists(name))
+        except SourceError:
+            return False
+
+    def name_of_uid(self, uid: int) -> str | None:
+        """Return the name of account number *uid*, or None."""
+        try:
+            return self._in_time.ask(str(uid), lambda: self._accounts.name_of_uid(uid))
+        except SourceError:
+            return None

@@ -72,12 +72,14 @@ class NvmlSource:
         self._seen: dict[int, Gpu] = {}
 
     def gpus(self) -> tuple[Gpu, ...]:
-        """Return every GPU with its slots; a lost one as it was last seen, if it ever was."""
+        """Return every GPU with its slots; a lost one as it was last seen.
+
+        One that was lost before it was ever seen has neither name nor UUID.
+        """
         with self._asking("the GPUs"):
             count = pynvml.nvmlDeviceGetCount()
-            found = (self._gpu(index) for index in range(count))
-            gpus = tuple(gpu for gpu in found if gpu is not None)
-            self._seen = {gpu.index: gpu for gpu in gpus}
+            gpus = tuple(self._gpu(index) for index in range(count))
+            self._seen = {gpu.index: gpu for gpu in gpus if gpu.model}
             return gpus
 
     def inventory(self) -> tuple[GpuSlot, ...]:
@@ -114,11 +116,12 @@ class NvmlSource:
         for sample in samples:
             if sample.timeStamp >= getattr(latest.get(sample.pid), "timeStamp", 0):
                 latest[sample.pid] = sample
-        return {
-            pid: float(sample.smUtil)
-            for pid, sample in latest.items()
-            if sample.smUtil <= _MOST_PERCENT
+        busiest = {
+            pid: max(float(s.smUtil), float(s.encUtil), float(s.decUtil))
+            for pid, s in latest.items()
         }
+        # A sample that cannot be true makes all of them doubtful.
+        return None if any(p > _MOST_PERCENT for p in busiest.values()) else busiest
 
     def temperature(self, gpu_uuid: str) -> float | None:
         """Return the core's temperature in degrees Celsius; None if the GPU can't tell."""
@@ -161,14 +164,14 @@ class NvmlSource:
         with self._asking(f"GPU {gpu_uuid}"):
             return _or_none(lambda: ask(pynvml.nvmlDeviceGetHandleByUUID(gpu_uuid)))
 
-    def _gpu(self, index: int) -> Gpu | None:
+    def _gpu(self, index: int) -> Gpu:
         try:
             return _gpu(index, pynvml.nvmlDeviceGetHandleByIndex(index))
         except pynvml.NVMLError as error:
             if error.value in _DRIVER_GONE:
                 raise
-            seen = self._seen.get(index)
-            return seen and Gpu(
+            seen = self._seen.get(index, _nameless(index))
+            return Gpu(
                 index=seen.index,
                 uuid=seen.uuid,
                 model=seen.model,
@@ -191,6 +194,12 @@ class NvmlSource:
                     self.release()
                 message = f"the NVIDIA driver did not answer when asked for {what}: {error}"
                 raise SourceError(message) from error
+
+
+def _nameless(index: int) -> Gpu:
+    """Return a GPU that was lost before anybody asked its name: it must not go unnoticed."""
+    slot = GpuSlot(gpu=index, slot=str(index), uuid="", parent_uuid="", minor=index)
+    return Gpu(index=index, uuid="", model="", pci_bus_id="", mig_enabled=False, slots=(slot,))
 
 
 def _gpu(index: int, handle: Any) -> Gpu:

@@ -20,7 +20,7 @@ from remediator.errors import SourceError
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One raw sample: when it was scraped (UTC), and its value."""
+    """One raw sample: when it was scraped, by this machine's clock, and its value."""
 
     at: datetime
     value: float
@@ -28,14 +28,16 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """What Prometheus said of one alert; ``active_since``: when its condition began to hold.
+    """What Prometheus said of one alert.
 
+    ``active_since`` is when its condition began to hold, by this machine's clock. ``labels`` and
     ``annotations`` are Prometheus's own, which is more than can be said of those delivered.
     """
 
     report: Report
     active_since: datetime | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] | None = None
 
 
 class PrometheusSource:
@@ -49,7 +51,11 @@ class PrometheusSource:
         self._session.trust_env = False
 
     def confirm(self, alert: Alert, now: datetime) -> Confirmation:
-        """Return whether *alert* is firing: same labels, evaluated lately, its exporter up."""
+        """Return whether *alert* is firing: same labels, evaluated lately, its exporter up.
+
+        How lately is asked of Prometheus's own clock, which may not be this machine's (*now*).
+        """
+        del now
         try:
             found = self._find(alert)
             if found is None:
@@ -59,7 +65,7 @@ class PrometheusSource:
             if found.get("state") != "firing":
                 says = f"{alert.name} is only {found.get('state')}, not firing"
                 return _answer(Verdict.DISAGREES, says)
-            return self._judge(alert, found, active_since, now)
+            return self._judge(alert, found, active_since)
         except SourceError as error:
             return _answer(Verdict.SILENT, str(error))
 
@@ -68,8 +74,12 @@ class PrometheusSource:
     ) -> list[tuple[Mapping[str, str], list[Sample]]]:
         """Return the raw samples of the last *window* by series, or raise SourceError."""
         result = self._query(f"{selector}[{max(1, round(window.total_seconds()))}s]")
+        skew = self._skew()
         return [
-            (series["metric"], [Sample(_epoch(at), float(value)) for at, value in series["values"]])
+            (
+                series["metric"],
+                [Sample(_epoch(at) + skew, float(value)) for at, value in series["values"]],
+            )
             for series in result
         ]
 
@@ -97,20 +107,21 @@ class PrometheusSource:
         return None
 
     def _judge(
-        self, alert: Alert, found: Mapping[str, Any], active_since: datetime | None, now: datetime
+        self, alert: Alert, found: Mapping[str, Any], active_since: datetime | None
     ) -> Confirmation:
         own_labels = found["labels"]
         series = f"ALERTS{selector({**own_labels, 'alertstate': 'firing'})}"
-        evaluated = self.value(f"timestamp({series})")
-        if evaluated is None:
+        seconds = self.value(f"time() - timestamp({series})")
+        if seconds is None or active_since is None:
             return _answer(Verdict.SILENT, f"{alert.name} has not been evaluated lately")
-        age = now - _epoch(evaluated)
+        age = timedelta(seconds=seconds)
+        active_since += self._skew()
         facts: dict[str, Fact] = {
             "value": _number(found.get("value")),
-            "active_since": active_since.isoformat() if active_since else None,
+            "active_since": active_since.isoformat(),
             "evaluated_seconds_ago": round(age.total_seconds(), 3),
         }
-        if abs(age) > self._freshness:
+        if age > self._freshness:
             says = f"{alert.name} was last evaluated {humanize(age)} ago"
             return _answer(Verdict.SILENT, says, facts)
         instance = own_labels.get("instance")
@@ -120,16 +131,23 @@ class PrometheusSource:
             if up != 1:
                 says = f"the exporter {instance} is down: what it said before proves nothing"
                 return _answer(Verdict.SILENT, says, facts)
-        since = f" since {active_since:%H:%M:%S} UTC" if active_since else ""
         says = (
-            f"{alert.name} is firing{since}, value {_readable(found.get('value'))},"
-            f" evaluated {humanize(age)} ago"
+            f"{alert.name} is firing since {active_since:%H:%M:%S} UTC,"
+            f" value {_readable(found.get('value'))}, evaluated {humanize(age)} ago"
         )
         return Confirmation(
             Report(Source.PROMETHEUS, Verdict.AGREES, says, facts),
             active_since,
             _texts(found.get("annotations")),
+            own_labels,
         )
+
+    def _skew(self) -> timedelta:
+        """Return by how much this machine's clock is ahead of Prometheus's."""
+        seconds = self.value("vector(time())")
+        if seconds is None:
+            raise SourceError(f"Prometheus at {self._url} does not tell the time")
+        return datetime.now(UTC) - _epoch(seconds)
 
     def _query(self, expression: str) -> list[Any]:
         result = self._get("/api/v1/query", query=expression).get("result", [])

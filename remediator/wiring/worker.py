@@ -37,7 +37,7 @@ from remediator.remediations.notify_only import NotifyOnly
 from remediator.remediations.stop_container import Senses, StopContainer
 from remediator.sources.accounts import Accounts
 from remediator.sources.docker_engine import DockerSource
-from remediator.sources.in_time import DriverInTime, EngineInTime
+from remediator.sources.in_time import AccountsInTime, DriverInTime, EngineInTime
 from remediator.sources.nvml import NvmlSource
 from remediator.sources.proc import ProcSource
 from remediator.sources.prometheus import PrometheusSource
@@ -71,7 +71,7 @@ def make_remediations(settings: Settings, limits: LimitsFile) -> dict[str, Remed
         ),
         driver=DriverInTime(NvmlSource(), settings.docker_timeout),
         kernel=ProcSource(),
-        users=Accounts(),
+        users=AccountsInTime(Accounts(), settings.docker_timeout),
     )
     hands = ContainerActuator(settings.docker_host, settings.docker_timeout)
     made: list[Remediation] = [StopContainer(senses, hands, limits), NotifyOnly(prometheus)]

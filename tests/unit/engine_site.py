@@ -100,7 +100,7 @@ class EngineSite:
         self.stopping = threading.Event()
         self.intake = Intake(self.parts)
         self.looking = Looking(self.parts)
-        self.carrying = Carrying(self.parts, self.stopping)
+        self.carrying = Carrying(self.parts, self.stopping, self.looking.reconsider)
         self.mail, self.wall = FakeNotifier("mail"), FakeNotifier("wall")
         self.outboxes = [self.outbox(self.mail), self.outbox(self.wall)]
 

@@ -231,7 +231,56 @@ def test_a_warning_comes_first() -> None:
 
     decision = decide(a_case(a_policy(a_rule(warn=WARN))))
 
-    assert decision == Hold(HoldReason.WARNING_DUE, because)
+    due = Remediate(RULE, 0, a_rule().rungs[0])
+    assert decision == Hold(HoldReason.WARNING_DUE, because, instead=due)
+
+
+@pytest.mark.parametrize(
+    ("warned_ago", "active_for", "reason"),
+    [
+        pytest.param(6 * MINUTE, 7 * MINUTE, None, id="warned in this stretch"),
+        pytest.param(6 * MINUTE, 6 * MINUTE, None, id="warned as it began"),
+        pytest.param(
+            6 * MINUTE, 5 * MINUTE, HoldReason.WARNING_DUE, id="warned in an earlier stretch"
+        ),
+        pytest.param(65 * MINUTE, DAY, None, id="an hour after the notice period"),
+        pytest.param(
+            65 * MINUTE + timedelta(seconds=1),
+            DAY,
+            HoldReason.WARNING_DUE,
+            id="longer ago than people remember",
+        ),
+    ],
+)
+def test_only_a_warning_of_this_stretch_and_not_long_ago_counts(
+    warned_ago: timedelta, active_for: timedelta, reason: HoldReason | None
+) -> None:
+    seen = replace(an_observation(), active_since=NOON - active_for)
+    case = a_case(a_policy(a_rule(warn=WARN)), warned_at=NOON - warned_ago, seen=seen)
+
+    assert reason_of(decide(case)) == reason
+
+
+def test_labels_added_on_the_way_do_not_choose_what_is_done() -> None:
+    other = replace(a_rule(name="another"), matchers=(Matcher("drill", "=", "yes"),))
+    policy = a_policy(other, a_rule())
+    alert = an_alert({"drill": "yes"})
+    confirmed = {name: value for name, value in alert.labels.items() if name != "drill"}
+    seen = replace(an_observation(), confirmed_labels=confirmed)
+
+    decision = decide(replace(a_case(policy, seen=seen), alert=alert))
+
+    assert reason_of(decision) is HoldReason.UNCONFIRMED
+
+
+def test_labels_added_on_the_way_that_change_nothing_are_harmless() -> None:
+    alert = an_alert({"cluster": "lab"})
+    confirmed = {name: value for name, value in alert.labels.items() if name != "cluster"}
+    seen = replace(an_observation(), confirmed_labels=confirmed)
+
+    decision = decide(replace(a_case(seen=seen), alert=alert))
+
+    assert isinstance(decision, Remediate)
 
 
 @pytest.mark.parametrize(
@@ -610,6 +659,5 @@ def test_a_mode_that_does_not_act_says_that_a_warning_would_have_come_first() ->
 
     assert isinstance(decision, Hold)
     assert decision.because == (
-        "the mode is observe; would have begun with a warning:"
-        " a warning comes first, 5 min before anything is done"
+        "the mode is observe; would have given a warning, and then done stop-container"
     )

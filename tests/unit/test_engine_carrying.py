@@ -8,7 +8,7 @@ import pytest
 
 from remediator.core.attempts import Proof, Verification
 from remediator.core.notices import NoticeKind
-from remediator.core.policy import Limit
+from remediator.core.policy import Limit, Mode
 from remediator.engine.carrying import Carrying
 from remediator.errors import (
     EffectUnknownError,
@@ -254,9 +254,21 @@ def test_verification_goes_on_until_it_is_proven(site: EngineSite) -> None:
     assert site.stop_container.verified == 3
 
 
-def test_evidence_that_waited_too_long_is_not_acted_on(site: EngineSite) -> None:
+def test_what_had_to_wait_is_looked_at_once_more_and_carried_out(site: EngineSite) -> None:
     attempt = plan(site)
     site.clock.advance(11 * SECOND)
+    site.carrying.carry_out(attempt)
+
+    assert site.states() == ["succeeded"]
+
+
+@pytest.mark.parametrize("waited", [11 * SECOND, -HOUR], ids=["later", "the clock was set back"])
+def test_what_is_not_so_any_more_when_its_turn_comes_is_not_done(
+    site: EngineSite, waited: timedelta
+) -> None:
+    attempt = plan(site)
+    site.clock.advance(waited)
+    site.policy = replace(site.policy, mode=Mode.OBSERVE)
     site.carrying.carry_out(attempt)
 
     assert site.states() == ["refused"]
@@ -276,7 +288,9 @@ def test_an_attempt_of_a_remediation_that_is_no_more_is_a_failure_in_the_end(
     site: EngineSite,
 ) -> None:
     attempt = plan(site)
-    carrying = Carrying(replace(site.parts, remediations={}), site.stopping)
+    carrying = Carrying(
+        replace(site.parts, remediations={}), site.stopping, site.looking.reconsider
+    )
     carrying.carry_out(attempt)
     assert site.states() == ["unknown"]
     site.clock.advance(HOUR)

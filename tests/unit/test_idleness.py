@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -94,7 +95,7 @@ def test_a_slot_is_judged(slot: SlotUse, verdict: Verdict, says: str) -> None:
 @pytest.mark.parametrize(
     ("activity", "verdict", "says"),
     [
-        pytest.param(an_activity(), AGREES, "CPU 0.0 % of a core over 2.0 s", id="no GPU at all"),
+        pytest.param(an_activity(), AGREES, "CPU 0.0 % of a core over 2.0 s", id="all is quiet"),
         pytest.param(an_activity(cpu=2.0), DISAGREES, "idle is below 2 %", id="CPU at the limit"),
         pytest.param(an_activity(cpu=None), SILENT, "use of the CPU", id="CPU unknown"),
         pytest.param(an_activity(measured_for=None), SILENT, "use of the CPU", id="measured never"),
@@ -112,10 +113,26 @@ def test_a_slot_is_judged(slot: SlotUse, verdict: Verdict, says: str) -> None:
     ],
 )
 def test_cpu_and_network_are_judged(activity: Activity, verdict: Verdict, says: str) -> None:
-    judgement = judge_idle(activity, LIMITS)
+    judgement = judge_idle(replace(activity, slots=(a_slot(own=0),)), LIMITS)
 
     assert judgement.verdict is verdict
     assert says in judgement.says
+
+
+def test_without_any_gpu_to_look_at_nothing_is_agreed_to() -> None:
+    judgement = judge_idle(an_activity(), LIMITS)
+
+    assert judgement.verdict is SILENT
+    assert judgement.says == "no GPU could be looked at"
+
+
+def test_a_busy_gpu_whose_processes_may_work_for_anybody_is_busy() -> None:
+    slot = replace(a_slot(own=0, other=2, utilization=97.0), unseen=1)
+
+    judgement = judge_idle(an_activity(slot), LIMITS)
+
+    assert judgement.verdict is SILENT
+    assert "97 % used by processes that cannot be seen" in judgement.says
 
 
 def test_one_busy_slot_is_enough() -> None:

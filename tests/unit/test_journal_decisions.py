@@ -121,14 +121,14 @@ def test_firings_of_one_incident_do_not_repeat_each_other(journal: Journal) -> N
     assert [record.times for record in journal.decisions.of_incident(1)] == [2, 1]
 
 
-def test_a_warning_is_given_once(journal: Journal) -> None:
+def test_the_latest_warning_counts(journal: Journal) -> None:
     firing = an_alert().firing
     assert journal.decisions.warned_at(firing, "t", RULE) is None
 
-    assert journal.decisions.warn(1, firing, "t", RULE, NOON)
-    assert not journal.decisions.warn(1, firing, "t", RULE, NOON + HOUR)
+    journal.decisions.warn(1, firing, "t", RULE, NOON)
+    journal.decisions.warn(1, firing, "t", RULE, NOON + HOUR)
 
-    assert journal.decisions.warned_at(firing, "t", RULE) == NOON
+    assert journal.decisions.warned_at(firing, "t", RULE) == NOON + HOUR
 
 
 def test_a_warning_counts_for_its_firing_its_target_and_its_rule_alone(journal: Journal) -> None:

@@ -84,7 +84,12 @@ def test_an_idle_container_is_agreed_on_by_all_three_sources(
     assert verdicts(seen) == dict.fromkeys(Source, Verdict.AGREES)
     assert seen.target == Container(container.facts.id, host.clock.now() - 5 * HOUR)
     assert (seen.owner, seen.title, seen.exempt) == ("alice", "idle", None)
-    assert seen.context == {"gpus": "0", "container": "idle", "grace_seconds": 60.0}
+    assert seen.context == {
+        "gpus": "0",
+        "container": "idle",
+        "grace_seconds": 60.0,
+        "summary": "it lies idle",
+    }
     assert "GPU 0 is 0 % used by 1 of its processes" in said(seen, Source.NVML)
     assert host.docker.calls == []
 
@@ -610,14 +615,15 @@ def test_a_container_that_removes_itself_is_removed(host: FakeHost, stop: StopCo
     assert steps.said["remove"] == "it was gone already"
 
 
-def test_a_container_that_stopped_by_itself_is_only_removed(
+def test_a_container_that_somebody_else_stopped_is_left_to_them(
     host: FakeHost, stop: StopContainer
 ) -> None:
     container, steps = host.run(), MemorySteps()
     host.docker.end(container.facts.id)
 
-    assert stop.execute(a_task(container), steps) == "it had stopped already, removed"
-    assert steps.names == ["remove", "check-gpu"]
+    with pytest.raises(TargetGoneError, match="stopped by somebody else"):
+        stop.execute(a_task(container), steps)
+    assert steps.names == []
 
 
 def test_processes_that_stay_behind_are_told(host: FakeHost, stop: StopContainer) -> None:
@@ -649,7 +655,8 @@ def test_a_stop_that_had_its_effect_before_the_crash_is_not_given_again(
     container, steps = host.run(), ages(stop=20)
     host.docker.end(container.facts.id, 143)
 
-    assert stop.execute(a_task(container), steps) == "it had stopped already, removed"
+    said = stop.execute(a_task(container), steps)
+    assert said == "it stopped as it had been told before the interruption, removed"
     assert steps.names == ["remove", "check-gpu"]
 
 

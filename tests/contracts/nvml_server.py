@@ -1,0 +1,74 @@
+"""Answer questions to our `NvmlSource` over a pipe.
+
+The stand-in driver has to be there when a process starts, so the source under test lives in one
+of its own. Each question is a pickled method name with arguments, each answer a pickled value or
+the error that was raised.
+"""
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from remediator.core.gpus import GpuSlot, Reading
+from remediator.errors import SourceError
+from remediator.sources.nvml import NvmlSource
+from tests.peers.gpu.host import GpuHost
+
+
+class RemoteDriver:
+    """`NvmlSource` in a process that sees *host*."""
+
+    def __init__(self, host: GpuHost) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            env={**os.environ, **host.environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def inventory(self) -> tuple[GpuSlot, ...]:
+        found: tuple[GpuSlot, ...] = self._ask("inventory")
+        return found
+
+    def readings(self) -> tuple[Reading, ...]:
+        found: tuple[Reading, ...] = self._ask("readings")
+        return found
+
+    def process_utilization(self, slot: GpuSlot) -> Mapping[int, float] | None:
+        found: Mapping[int, float] | None = self._ask("process_utilization", slot)
+        return found
+
+    def close(self) -> None:
+        self._process.communicate()
+
+    def _ask(self, method: str, *arguments: object) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        pickle.dump((method, arguments), self._process.stdin)
+        self._process.stdin.flush()
+        answer = pickle.load(self._process.stdout)  # noqa: S301 - our own process
+        if isinstance(answer, SourceError):
+            raise answer
+        return answer
+
+
+def _serve() -> None:
+    source = NvmlSource()
+    while True:
+        try:
+            method, arguments = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own process
+        except EOFError:
+            return
+        try:
+            answer = getattr(source, method)(*arguments)
+        except SourceError as error:
+            answer = error
+        pickle.dump(answer, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    _serve()
