@@ -94,7 +94,10 @@ class FakeDocker:
         return self._find(container_id).facts
 
     def keep_alive_at(self, facts: ContainerFacts) -> tuple[datetime, datetime] | None:
-        return self._find(facts.id).keep_alive
+        if self.silent:
+            raise SourceError(self.silent)
+        container = self._containers.get(facts.id)
+        return container.keep_alive if container else None
 
     def stop(self, container_id: str, grace: timedelta, timeout: timedelta) -> None:
         assert timeout >= grace, "nobody would wait for the end of the grace"

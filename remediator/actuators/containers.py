@@ -1,6 +1,8 @@
 """Stop and remove containers through the Docker engine."""
 
 import contextlib
+import os
+import socket
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import cast
@@ -13,6 +15,8 @@ from docker.utils import kwargs_from_env
 from remediator.errors import EffectUnknownError, RefusedError, TargetGoneError
 
 _REMOVAL_IN_PROGRESS = "already in progress"
+_LOCAL = "unix://"
+_DEFAULT = "unix:///var/run/docker.sock"
 
 
 class ContainerActuator:
@@ -76,6 +80,7 @@ class ContainerActuator:
     def _connected(self, verb: str, container_id: str) -> Iterator[docker.APIClient]:
         timeout = cast(int, self._timeout.total_seconds())
         try:
+            self._knock()
             # "auto" asks the engine for its version: a first question that changes nothing.
             if self._base_url is None:
                 api = docker.APIClient(version="auto", timeout=timeout, **kwargs_from_env())
@@ -88,3 +93,15 @@ class ContainerActuator:
             yield api
         finally:
             api.close()
+
+    def _knock(self) -> None:
+        """Raise OSError if nobody listens on the engine's local socket.
+
+        The SDK would only say so after leaving an open socket behind (docker 7.2).
+        """
+        url = self._base_url or os.environ.get("DOCKER_HOST") or _DEFAULT
+        if not url.startswith(_LOCAL):
+            return
+        with socket.socket(socket.AF_UNIX) as knock:
+            knock.settimeout(self._timeout.total_seconds())
+            knock.connect(f"/{url.removeprefix(_LOCAL).lstrip('/')}")

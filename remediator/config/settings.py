@@ -83,6 +83,11 @@ class Settings:
     wall: str = "owner"
     mail: MailSettings = MailSettings()
 
+    @property
+    def inbox_dir(self) -> Path:
+        """The folder that the receiver writes: it needs no rights to any other."""
+        return self.state_dir / "inbox"
+
 
 def parse_address(text: str) -> Address:
     """Return the address that ``127.0.0.1:9095`` or ``[::1]:9095`` stands for, or ValueError."""

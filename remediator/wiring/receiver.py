@@ -28,12 +28,12 @@ def make_receiver(settings: Settings) -> Flask:
     """Return the receiver's application; InboxError if the inbox can't be opened."""
     return create_app(
         ReceiverParts(
-            inbox=Inbox.for_receiver(settings.state_dir),
+            inbox=Inbox.for_receiver(settings.inbox_dir),
             token=_token_of(settings),
             journal=partial(Journal.for_reading, settings.state_dir),
             # Read for each explanation, which is asked for by people who have just edited it.
             policy=PolicyFile(settings.policy).reload,
-            ring=partial(ring, settings.state_dir),
+            ring=partial(ring, settings.inbox_dir),
             metrics=ReceiverMetrics(CollectorRegistry()),
             clock=SystemClock(),
             largest_body=settings.largest_body,
@@ -45,7 +45,7 @@ def run_receiver(settings: Settings) -> None:
     """Serve until told to stop; SetupError or InboxError before anything is served."""
     token = _token_of(settings)
     _check_token(settings, token)
-    Inbox.for_receiver(settings.state_dir).close()
+    Inbox.for_receiver(settings.inbox_dir).close()
     listener = listen(settings.listen.host, settings.listen.port)
     log.info("taking deliveries on http://%s/api/v1/alerts", settings.listen)
     limits = Limits(settings.largest_body, memory=max(4 * settings.largest_body, _LEAST_MEMORY))

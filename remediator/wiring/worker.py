@@ -98,10 +98,11 @@ def make_worker(
     )
     notifiers: list[Notifier] = [Wall(), Mail(settings.mail)]
     outboxes = [Outbox(n, journal, clock, metrics, settings.host) for n in notifiers]
-    bell = Bell(settings.state_dir)
+    settings.inbox_dir.mkdir(parents=True, exist_ok=True)
+    bell = Bell(settings.inbox_dir)
     worker = Worker(
         parts,
-        partial(Inbox.for_worker, settings.state_dir),
+        partial(Inbox.for_worker, settings.inbox_dir),
         bell,
         outboxes,
         settings.workers,

@@ -343,12 +343,12 @@ def test_an_address_that_is_not_ours_is_said_in_one_line(own: Receiver) -> None:
 def test_a_state_folder_that_cannot_be_is_said_in_one_line(own: Receiver) -> None:
     said = _cannot_start(own, REMEDIATOR_STATE_DIR=str(own.token_file / "state"))
 
-    assert said.startswith(f"remediator: {own.token_file}/state/inbox.db: ")
+    assert said.startswith(f"remediator: {own.token_file}/state/inbox/inbox.db: ")
 
 
 def test_an_inbox_that_is_no_database_is_said_in_one_line(own: Receiver) -> None:
-    own.state_dir.mkdir()
-    (own.state_dir / "inbox.db").write_bytes(b"not a database" * 1000)
+    (own.state_dir / "inbox").mkdir(parents=True)
+    (own.state_dir / "inbox" / "inbox.db").write_bytes(b"not a database" * 1000)
 
     assert "file is not a database" in _cannot_start(own)
 

@@ -163,7 +163,7 @@ class Receiver:
 
     def markers(self) -> Counter[str]:
         """How often each delivery of `marked` is in the inbox."""
-        inbox, last, found = Inbox.for_worker(self.state_dir), 0, Counter[str]()
+        inbox, last, found = Inbox.for_worker(self.state_dir / "inbox"), 0, Counter[str]()
         while batch := inbox.after(last, 1000):
             found.update(json.loads(stored.body)["groupKey"] for stored in batch)
             last = batch[-1].id
@@ -172,7 +172,7 @@ class Receiver:
 
     def bodies(self) -> list[bytes]:
         """The bodies in the inbox, the oldest first."""
-        inbox = Inbox.for_worker(self.state_dir)
+        inbox = Inbox.for_worker(self.state_dir / "inbox")
         bodies = [stored.body for stored in inbox.after(0, 100_000)]
         inbox.close()
         return bodies

@@ -208,7 +208,7 @@ class Site:
 
     def inbox(self) -> Inbox:
         """Open the inbox for reading."""
-        return Inbox.for_worker(self.state_dir)
+        return Inbox.for_worker(self.state_dir / "inbox")
 
     def deliver(self, body: bytes, **headers: str) -> requests.Response:
         """Post *body* to the receiver as Alertmanager does."""

@@ -1,14 +1,17 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from remediator.core.alerts import Alert, Status
 from remediator.core.attempts import Proof, Verification
 from remediator.core.notices import NoticeKind
+from remediator.core.observation import Observation, Report, Source, Verdict
 from remediator.core.policy import Limit, Mode
+from remediator.core.targets import Container
 from remediator.engine.carrying import Carrying
 from remediator.errors import (
     EffectUnknownError,
@@ -17,6 +20,7 @@ from remediator.errors import (
     TargetGoneError,
 )
 from tests.builders import DAY, HOUR, MINUTE, NOON, SECOND, a_policy, a_rule, an_alert
+from tests.fakes import agreeing
 from tests.unit.engine_site import EngineSite, hurried, unwritable
 
 C = "c" * 64
@@ -269,6 +273,46 @@ def test_what_is_not_so_any_more_when_its_turn_comes_is_not_done(
     attempt = plan(site)
     site.clock.advance(waited)
     site.policy = replace(site.policy, mode=Mode.OBSERVE)
+    site.carrying.carry_out(attempt)
+
+    assert site.states() == ["refused"]
+    assert site.stop_container.executed == []
+
+
+def busy(alert: Alert, now: datetime) -> Observation:
+    seen = agreeing()(alert, now)
+    return replace(seen, reports=(Report(Source.NVML, Verdict.DISAGREES, "it works"),))
+
+
+def test_a_container_that_works_again_when_its_turn_comes_is_not_stopped(
+    site: EngineSite,
+) -> None:
+    attempt = plan(site)
+    site.stop_container.looks[0] = busy
+    site.clock.advance(SECOND)
+    site.carrying.carry_out(attempt)
+
+    assert site.states() == ["refused"]
+    assert message(site) == "not carried out: nvml: it works"
+    assert site.stop_container.executed == []
+
+
+def test_what_has_resolved_when_its_turn_comes_is_not_done(site: EngineSite) -> None:
+    attempt = plan(site)
+    alert = an_alert({"container_id": C, "container": "x"})
+    site.deliver(replace(alert, status=Status.RESOLVED))
+    site.clock.advance(SECOND)
+    site.carrying.carry_out(attempt)
+
+    assert site.states() == ["refused"]
+
+
+def test_another_run_of_the_container_is_not_stopped_in_place_of_the_planned_one(
+    site: EngineSite,
+) -> None:
+    attempt = plan(site)
+    site.stop_container.looks[0] = agreeing(Container(C, NOON))
+    site.clock.advance(SECOND)
     site.carrying.carry_out(attempt)
 
     assert site.states() == ["refused"]

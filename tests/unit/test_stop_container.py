@@ -493,6 +493,47 @@ def test_nobodys_container_has_no_owner(host: FakeHost, stop: StopContainer) -> 
     assert look(host, stop, container).owner is None
 
 
+@pytest.mark.parametrize("claim", ["GPU-9", "9", "MIG-9", "/dev/nvidia9"])
+def test_a_gpu_it_was_given_and_the_driver_does_not_show_counts_as_busy(
+    host: FakeHost, stop: StopContainer, claim: str
+) -> None:
+    seen = look(host, stop, host.run(gpus=(), claims=GpuClaims(ids=("GPU-0", claim))))
+
+    assert verdicts(seen)[Source.NVML] is Verdict.SILENT
+    assert f"does not show {claim}" in said(seen, Source.NVML)
+
+
+def test_a_driver_without_gpus_proves_nothing(clock: HandClock) -> None:
+    host = FakeHost(clock, gpus=0)
+    senses = Senses(host.prometheus, host.docker, host.driver, host.kernel, host.users)
+    stop = StopContainer(senses, host.docker, host.limits)
+
+    seen = look(host, stop, host.run(gpus=(), claims=GpuClaims(all=True)))
+
+    assert verdicts(seen)[Source.NVML] is Verdict.SILENT
+
+
+@pytest.mark.parametrize(
+    ("comm", "verdict"),
+    [
+        pytest.param("python", Verdict.AGREES, id="somebody else's"),
+        pytest.param(None, Verdict.SILENT, id="not to be seen"),
+        pytest.param("nvidia-cuda-mps-server"[:15], Verdict.SILENT, id="MPS, for any client"),
+    ],
+)
+def test_work_by_a_process_that_may_be_its_own_counts_as_busy(
+    host: FakeHost, stop: StopContainer, comm: str | None, verdict: Verdict
+) -> None:
+    pid = host.a_process()
+    host.kernel.processes[pid].comm = comm
+    host.driver.use("GPU-0", pid)
+    host.driver.utilization["GPU-0"] = 80
+
+    seen = look(host, stop, host.run(gpus=(), claims=GpuClaims(ids=("GPU-0",))))
+
+    assert verdicts(seen)[Source.NVML] is verdict
+
+
 def test_looking_changes_nothing(host: FakeHost, stop: StopContainer) -> None:
     container = host.run()
     container.facts = replace(container.facts, mounts=(Mount("/srv", "/workspace", "bind"),))
@@ -704,6 +745,16 @@ def test_a_stop_cut_off_long_ago_is_decided_anew(host: FakeHost, stop: StopConta
     assert (steps.names, host.docker.calls) == ([], [])
 
 
+def test_a_clock_that_was_set_back_makes_the_grace_no_longer(
+    host: FakeHost, stop: StopContainer
+) -> None:
+    container, steps = host.run(), ages(stop=-3600)
+
+    message = stop.execute(a_task(container, grace=SECOND / 5), steps)
+
+    assert "by force" in message
+
+
 def test_a_container_that_ends_just_before_it_is_killed_is_not_a_refusal(
     host: FakeHost, stop: StopContainer
 ) -> None:
@@ -817,6 +868,20 @@ def test_processes_left_on_a_gpu_are_disproof(host: FakeHost, stop: StopContaine
 
     assert found.proof is Proof.DISPROVEN
     assert f"{pid} on GPU 0" in found.says
+
+
+def test_nothing_is_proven_while_a_gpu_of_its_own_does_not_answer(
+    host: FakeHost, stop: StopContainer
+) -> None:
+    container = host.run()
+    task = a_task(container)
+    host.docker.vanish(container.facts.id)
+    host.driver.lost["GPU-0"] = "GPU is lost"
+    own = stop.verify(task)
+    host.driver.lost = {"GPU-1": "GPU is lost"}
+
+    assert own.proof is Proof.UNKNOWN
+    assert stop.verify(task).proof is Proof.PROVEN
 
 
 def test_processes_of_others_prove_nothing_against_it(host: FakeHost, stop: StopContainer) -> None:
