@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 _BETWEEN_CHECKS = timedelta(milliseconds=250)
 # What the sources said is not acted on later than this without asking them again.
-_EVIDENCE_KEEPS = timedelta(milliseconds=500)
+_EVIDENCE_KEEPS = timedelta(milliseconds=100)
 # An effect that stays unknown for this long is a failure that a person has to look into.
 _UNKNOWN_FOR_GOOD = timedelta(minutes=30)
 

@@ -38,7 +38,8 @@ class NotifyOnly:
             target=Named(subject),
             reports=(confirmation.report,),
             owner=labels.get("user"),
-            title=labels.get("container") or subject.name,
+            # Without Prometheus nothing is known to call it by, and what it was called stays.
+            title=labels.get("container") or (subject.name if labels else ""),
             confirmed_labels=confirmation.labels,
             active_since=confirmation.active_since,
             context={"summary": told.get("description") or told.get("summary") or ""},

@@ -400,6 +400,51 @@ def test_observe_only_says_what_would_have_been_done(
     assert is_untouched(site, container)
 
 
+def test_what_becomes_busy_while_it_waits_for_its_turn_is_not_stopped(
+    site: Site, run: Callable[..., Container], gpus: GpuHost
+) -> None:
+    """One hand, and the container before it takes its whole grace to stop."""
+    site.workers = 1
+    site.limits = copy.deepcopy(HURRIED_LIMITS)
+    site.limits["container_types"]["docker"]["sigterm_grace_s"] = 15
+    site.start()
+    first = run("first", gpus=(0,), task="stubborn")
+    site.until(f"{ATTEMPTS} AND state = 'running'", 1, within=40)
+
+    second = run("second", gpus=(1,))
+    site.until(f"{ATTEMPTS} AND state = 'planned'", 1, within=40)
+    gpus.set(1, util=97)
+    eventually(lambda: not exists(site, first), 30, "the first to be gone")
+    site.until(f"{ATTEMPTS} AND state = 'refused'", 1, within=20)
+
+    assert is_untouched(site, second)
+    number = site.ask("SELECT incident FROM attempt WHERE state = 'refused'")
+    assert "97 % used" in site.run("incidents", "show", str(number))
+
+
+def test_an_alert_with_an_added_label_is_not_treated_by_another_policy_rule(
+    site: Site, run: Callable[..., Container]
+) -> None:
+    """Anybody on the machine can post the alert that really fires once more, with a label."""
+    careful = hurried_policy(warn={"before": "1h"})
+    careless = {**careful["rules"][0], "name": "drill", "match": ['drill="yes"']}
+    careless.pop("warn")
+    site.policy = {**careful, "rules": [careless, *careful["rules"]]}
+    _, alertmanager = site.start_watching()
+    site.start_receiver()
+    site.start_worker()
+    container = run("idle", gpus=(0,))
+    site.until("SELECT count(*) FROM warning", 1, within=40)
+
+    [alert] = [a for a in alertmanager.alerts() if a["labels"]["alertname"] == "DS01ContainerIdle"]
+    alertmanager.post([{"labels": {**alert["labels"], "drill": "yes"}}])
+    drill = "SELECT reason FROM decision WHERE policy_rule = 'drill'"
+    site.until(drill, "unconfirmed", within=20)
+
+    assert site.ask(ATTEMPTS) == 0
+    assert is_untouched(site, container)
+
+
 def test_a_restarted_container_is_another_target(site: Site, run: Callable[..., Container]) -> None:
     site.policy = hurried_policy(warn={"before": "4s"})
     site.start()

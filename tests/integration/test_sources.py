@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -255,6 +255,20 @@ def test_a_keep_alive_in_the_containers_own_files_is_seen(
     assert (found[0].year == 2099) is forged
     assert abs(datetime.now(UTC) - min(found)) < 60 * SECOND
     assert (min(found) == facts.started_at) is forged
+
+
+def test_a_keep_alive_is_seen_where_this_program_sees_other_files_than_the_container(
+    source: DockerSource, run: Runner, tmp_path: Path
+) -> None:
+    """A hidden /home or a container of our own shows an empty folder in the mount's place."""
+    workspace, hidden = tmp_path / "workspace", tmp_path / "hidden"
+    workspace.mkdir()
+    hidden.mkdir()
+    (workspace / ".keep-alive").touch()
+    facts = source.inspect(run(volumes=[f"{workspace}:/workspace"]).id)
+    mount = replace(facts.mounts[0], source=str(hidden))
+
+    assert source.keep_alive_at(replace(facts, mounts=(mount,))) is not None
 
 
 def test_a_container_without_keep_alive_has_none(source: DockerSource, run: Runner) -> None:

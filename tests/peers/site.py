@@ -92,6 +92,7 @@ class Site:
     prometheus_url: str = ""
     mail: MailServer | None = None
     wall: str = "off"
+    workers: int = 8
 
     @property
     def folder(self) -> Path:
@@ -257,6 +258,7 @@ class Site:
             "token_file": str(self.token_file),
             "docker_host": self.engine.url,
             "recheck": "1s",
+            "workers": self.workers,
             "wall": self.wall,
         }
         if self.prometheus_url:
