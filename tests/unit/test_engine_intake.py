@@ -59,6 +59,18 @@ def test_a_delivery_is_taken_once(site: EngineSite) -> None:
     assert site.journal.incidents.firings(1)[0].deliveries == 1
 
 
+def test_a_delivery_that_another_look_into_the_inbox_has_taken_is_left_out(
+    site: EngineSite,
+) -> None:
+    site.store(body_of(an_alert()))
+    [stored] = site.inbox.after(0)
+    site.intake.take_all(site.inbox)
+
+    site.intake._take(stored)
+
+    assert site.journal.incidents.firings(1)[0].deliveries == 1
+
+
 def test_many_deliveries_are_all_taken(site: EngineSite) -> None:
     for number in range(150):
         site.store(body_of(an_alert({"name": f"{number}"}, fingerprint=f"{number}")))
