@@ -36,6 +36,9 @@ from remediator.sources.proc import ProcSource
 
 log = logging.getLogger(__name__)
 
+# How often it is looked whether a signal asked for the limits to be read again.
+_SIGNAL_SECONDS = 0.2
+
 
 @dataclass(frozen=True, slots=True)
 class ExporterOptions:
@@ -133,23 +136,28 @@ class Exporter:
 
 def run_exporter(options: ExporterOptions) -> int:
     """Serve until SIGTERM or SIGINT; SIGHUP reads the limits file again."""
-    exporter = Exporter(options)
     stop = threading.Event()
+    reload = threading.Event()
 
     def end(_signal: int, _frame: FrameType | None) -> None:
         stop.set()
 
-    def reload(_signal: int, _frame: FrameType | None) -> None:
+    def read_again(_signal: int, _frame: FrameType | None) -> None:
         # Not here: a signal may come while the main thread holds a lock.
-        threading.Thread(target=exporter.limits.reload, daemon=True).start()
+        reload.set()
 
+    # Before anybody can see that it listens, and so believe that it can be told to end.
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
-    signal.signal(signal.SIGHUP, reload)
+    signal.signal(signal.SIGHUP, read_again)
+    exporter = Exporter(options)
     exporter.start()
     address = Address(options.listen.host, exporter.port)
     log.info("DS01 exporter listens on http://%s/metrics", address)
-    stop.wait()
+    while not stop.wait(_SIGNAL_SECONDS):
+        if reload.is_set():
+            reload.clear()
+            exporter.limits.reload()
     exporter.stop()
     return 0
 

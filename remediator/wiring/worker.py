@@ -134,7 +134,6 @@ def run_worker(settings: Settings) -> None:
     metrics.policy_reload_successful.set(1)
     metrics.policy_reload_time.set(clock.now().timestamp())
     made = make_worker(settings, policy_file.current, metrics, clock)
-    _serve_metrics(settings, metrics)
 
     def reload() -> None:
         try:
@@ -148,6 +147,7 @@ def run_worker(settings: Settings) -> None:
         log.info("policy read again from %s", policy_file.path)
 
     _on_signals(made.worker.stop, reload)
+    _serve_metrics(settings, metrics)
     mode = policy_file.current().mode.value
     log.info("worker started on %s, mode %s, policy %s", settings.host, mode, settings.policy)
     made.worker.run(_GRACE)

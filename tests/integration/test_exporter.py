@@ -367,9 +367,12 @@ def test_it_ends_when_asked_even_without_docker(number: signal.Signals, tmp_path
     flags = ["--listen", f"{LOOPBACK}:{port}", "--docker-host", docker]
 
     with subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True) as exporter:
-        eventually(lambda: answers(port), 15, "it listens")
-        exporter.send_signal(number)
-        _, log = exporter.communicate(timeout=10)
+        try:
+            eventually(lambda: answers(port), 15, "it listens")
+            exporter.send_signal(number)
+            _, log = exporter.communicate(timeout=10)
+        finally:
+            exporter.kill()
 
     assert exporter.returncode == 0
     assert "Traceback" not in log

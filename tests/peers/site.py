@@ -93,6 +93,7 @@ class Site:
     mail: MailServer | None = None
     wall: str = "off"
     workers: int = 8
+    _docker: DockerClient | None = None
 
     @property
     def folder(self) -> Path:
@@ -126,8 +127,10 @@ class Site:
 
     @property
     def docker(self) -> DockerClient:
-        """A client of the engine."""
-        return self.engine.client()
+        """A client of the engine, the same one each time."""
+        if self._docker is None:
+            self._docker = self.engine.client()
+        return self._docker
 
     def prepare(self) -> Self:
         """Write every file that the programs read."""
