@@ -34,7 +34,8 @@ from remediator.notifiers.mail import Mail
 from remediator.notifiers.wall import Wall
 from remediator.remediations.interface import Remediation
 from remediator.remediations.notify_only import NotifyOnly
-from remediator.remediations.stop_container import Senses, StopContainer
+from remediator.remediations.senses import Senses
+from remediator.remediations.stop_container import StopContainer
 from remediator.sources.accounts import Accounts
 from remediator.sources.docker_engine import DockerSource
 from remediator.sources.in_time import AccountsInTime, DriverInTime, EngineInTime

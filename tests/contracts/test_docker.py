@@ -11,7 +11,8 @@ from docker import DockerClient
 from remediator.actuators.containers import ContainerActuator
 from remediator.core.gpu_claims import GpuClaims
 from remediator.errors import RefusedError, SourceError, TargetGoneError
-from remediator.remediations.stop_container import Engine, Hands
+from remediator.remediations.senses import Engine
+from remediator.remediations.stop_container import Hands
 from remediator.sources.docker_engine import DockerSource
 from tests.builders import MINUTE, SECOND
 from tests.eventually import eventually

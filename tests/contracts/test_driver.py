@@ -7,7 +7,7 @@ import pytest
 
 from remediator.core.gpus import LostReading, SlotReading
 from remediator.errors import SourceError
-from remediator.remediations.stop_container import Driver
+from remediator.remediations.senses import Driver
 from tests.contracts.nvml_server import RemoteDriver
 from tests.eventually import eventually
 from tests.fakes import FakeDriver, a_gpu, a_mig_device

@@ -6,7 +6,7 @@ from typing import Protocol
 import pytest
 from docker import DockerClient
 
-from remediator.remediations.stop_container import Kernel
+from remediator.remediations.senses import Kernel
 from remediator.sources.proc import ProcSource
 from tests.eventually import eventually
 from tests.fakes import FakeKernel

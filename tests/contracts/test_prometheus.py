@@ -15,7 +15,7 @@ import yaml
 from remediator.core.alerts import Alert
 from remediator.core.observation import Source, Verdict
 from remediator.errors import SourceError
-from remediator.remediations.stop_container import Prometheus
+from remediator.remediations.senses import Prometheus
 from remediator.sources.prometheus import PrometheusSource
 from tests.builders import HOUR, MINUTE, NOON, SECOND, an_alert
 from tests.eventually import eventually

@@ -16,7 +16,8 @@ import pytest
 
 from remediator.core.policy import Audience, Limit, Policy, Warn
 from remediator.database import Database
-from remediator.remediations.stop_container import Senses, StopContainer
+from remediator.remediations.senses import Senses
+from remediator.remediations.stop_container import StopContainer
 from tests.builders import HOUR, MINUTE, a_policy, a_rule, an_alert
 from tests.eventually import eventually
 from tests.fakes import FakeContainer, FakeHost, HandClock

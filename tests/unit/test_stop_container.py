@@ -13,7 +13,8 @@ from remediator.core.observation import Observation, Source, Verdict
 from remediator.core.policy import Option
 from remediator.core.targets import Container, Named, Subject
 from remediator.errors import EffectUnknownError, RefusedError, TargetGoneError
-from remediator.remediations.stop_container import Senses, StopContainer
+from remediator.remediations.senses import Senses
+from remediator.remediations.stop_container import StopContainer
 from remediator.sources.prometheus import Sample
 from tests.builders import HOUR, MINUTE, SECOND, an_alert
 from tests.fakes import (
