@@ -5,7 +5,7 @@ so that taking a delivery and writing what follows from it are one transaction.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from remediator.database import Database, moment, open_reader, open_writer, stamp
@@ -58,7 +58,7 @@ class Inbox:
             "SELECT id, received_at, sender, body FROM delivery WHERE id > ? ORDER BY id LIMIT ?",
             (last, most),
         )
-        return [Stored(r["id"], moment(r["received_at"]), r["sender"], r["body"]) for r in rows]
+        return [Stored(r["id"], _when(r["received_at"]), r["sender"], r["body"]) for r in rows]
 
     def is_in_place(self) -> bool:
         """Tell whether the inbox that was opened is still the one in its folder."""
@@ -85,3 +85,11 @@ class Inbox:
     def close(self) -> None:
         """Close the database."""
         self._database.close()
+
+
+def _when(text: str) -> datetime:
+    """Return when it came; the beginning of time for what no receiver of ours has written."""
+    try:
+        return moment(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return datetime.fromtimestamp(0, UTC)

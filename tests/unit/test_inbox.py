@@ -136,3 +136,16 @@ def test_a_negative_wait_is_none(folder: Path) -> None:
 
     assert not bell.wait(timedelta(seconds=-5))
     bell.close()
+
+
+def test_a_row_that_no_receiver_wrote_keeps_no_other_waiting(folder: Path) -> None:
+    inbox = Inbox.for_receiver(folder)
+    number = inbox.store(b"{}", "somebody", NOON)
+    with inbox._database.transaction() as connection:
+        connection.execute("UPDATE delivery SET received_at = 'yesterday'")
+
+    [stored] = inbox.after(0)
+
+    assert stored.id == number
+    assert stored.received_at.year == 1970
+    inbox.close()
