@@ -105,7 +105,7 @@ class Worker:
             self._intake.take_all(self._inbox)
         except InboxError as error:
             # What is known already goes on without it.
-            self._report_trouble("no delivery can be taken yet", error)
+            self._report_trouble("no delivery can be taken yet", error, logging.WARNING)
 
     def _take_up(self) -> None:
         """Find attempts that nobody has in hand: after a crash, or when the journal failed."""
@@ -186,10 +186,10 @@ class Worker:
         self._parts.metrics.errors.inc()
         return None
 
-    def _report_trouble(self, what: str, error: StoreError) -> None:
+    def _report_trouble(self, what: str, error: StoreError, level: int = logging.ERROR) -> None:
         """Say it once; the same trouble at the next round is not news."""
         if str(error) != self._trouble:
-            log.error("%s: %s", what, error)
+            log.log(level, "%s: %s", what, error)
         self._trouble = str(error)
 
     def _until_due(self) -> timedelta:

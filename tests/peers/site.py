@@ -198,7 +198,7 @@ class Site:
         done = subprocess.run(
             [sys.executable, "-m", "remediator", *arguments],
             check=False,
-            env=self._environment(),
+            env=self.environment(),
             capture_output=True,
             text=True,
             timeout=60,
@@ -240,10 +240,11 @@ class Site:
             command,
             [sys.executable, "-m", "remediator", command],
             ready=lambda: _answers(ready_url),
-            environment=self._environment(),
+            environment=self.environment(),
         )
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """The environment that the programs run in."""
         environment = {**os.environ, **self.gpus.environment}
         environment["REMEDIATOR_SETTINGS"] = str(self.folder / "settings.yaml")
         return environment
