@@ -362,6 +362,27 @@ def test_without_a_driver_nothing_is_stopped_and_the_reason_is_told(
     assert "nvml silent:" in story
 
 
+def test_with_a_frozen_docker_nothing_is_stopped_and_the_reason_is_told(
+    site: Site, run: Callable[..., Container], engine: DockerEngine
+) -> None:
+    site.policy = hurried_policy(warn={"before": "3s"})
+    site.start()
+    container = run("idle", gpus=(0,))
+    site.until("SELECT count(*) FROM warning", 1, within=30)
+
+    engine.freeze()
+    try:
+        eventually(lambda: "unconfirmed" in holds(site, container), 30, "a hold")
+        story = site.run("incidents", "show", str(site.ask("SELECT incident FROM warning")))
+    finally:
+        engine.thaw()
+
+    assert "docker silent: Docker did not answer" in story
+    assert site.ask(ATTEMPTS) == 0
+    assert is_untouched(site, container)
+    eventually(lambda: not exists(site, container), 60, "the container to be gone after all")
+
+
 def test_mail_that_cannot_be_sent_waits_and_delays_nothing(
     site: Site, stage: Stage, run: Callable[..., Container]
 ) -> None:

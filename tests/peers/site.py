@@ -261,6 +261,7 @@ class Site:
             "gpu_metrics": True,
             "token_file": str(self.token_file),
             "docker_host": self.engine.url,
+            "docker_timeout": "4s",
             "recheck": "1s",
             "workers": self.workers,
             "wall": self.wall,
