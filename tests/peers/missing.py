@@ -64,4 +64,4 @@ def require_tool(name: str) -> str:
 def require_root(purpose: str) -> None:
     """Return only for root; otherwise say what root is needed for."""
     if os.geteuid() != 0:
-        raise PeerMissingError(f"{purpose} needs root: run the tests as root")
+        raise PeerMissingError(f"{purpose} needs root: run this as root")
