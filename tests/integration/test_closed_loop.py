@@ -220,7 +220,11 @@ def test_a_keep_alive_during_the_warning_saves_the_container(
     code, _ = container.exec_run(["touch", "/workspace/.keep-alive"])
     assert code == 0
     eventually(lambda: "exempt" in holds(site, container), 20, "the keep-alive to be seen")
-    site.until("SELECT count(*) FROM incident WHERE closed_at IS NULL", 0, within=20)
+    # Of the lesser alerts Alertmanager may swallow the end, as it inhibits them.
+    still_open = (
+        "SELECT count(*) FROM incident WHERE fault = 'idle container' AND closed_at IS NULL"
+    )
+    site.until(still_open, 0, within=20)
 
     assert site.ask(ATTEMPTS) == 0
     assert is_untouched(site, container)
