@@ -33,7 +33,7 @@ class ContainerActuator:
     def stop(self, container_id: str, grace: timedelta, timeout: timedelta) -> None:
         """Send the stop signal, by force once *grace* is over; wait at most *timeout*.
 
-        When nobody waits for its answer any more, the engine forgets about the force (measured
+        When nobody waits for its answer any more, the engine may forget about the force (measured
         with 20.10): a container that ignores the signal then runs on.
         """
         with self._acting("stop", container_id, timeout) as api:

@@ -158,7 +158,7 @@ class StopContainer:
     def _finish_stop(self, facts: ContainerFacts, left: timedelta, task: Task, steps: Steps) -> str:
         """Bring a stop to its end that was cut off with *left* of the grace to go.
 
-        The engine forgets the force when its client dies. It is made up for only shortly after:
+        The engine may forget the force when its client dies. It is made up for only shortly after:
         later, what the decision was made from is no longer true, and it is to be made anew.
         """
         if self._has_stopped(_container(task), max(left, timedelta())):

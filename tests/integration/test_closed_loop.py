@@ -281,7 +281,8 @@ def test_a_worker_killed_during_the_stop_finishes_it_and_stops_nothing_twice(
     number = site.ask("SELECT incident FROM attempt WHERE remediation = 'stop-container'")
     story = site.run("incidents", "show", str(number))
     assert "cut off: the worker died during this step" in story
-    assert "ignored the signal before the interruption" in story
+    # The engine itself may end it by force, or forget to when its client dies: both happen.
+    assert "before the interruption" in story
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.03, 0.08, 0.15])
