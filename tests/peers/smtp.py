@@ -3,6 +3,7 @@
 import asyncio
 import email
 import email.policy
+import logging
 import ssl
 import threading
 from collections.abc import Coroutine
@@ -81,6 +82,8 @@ class MailServer:
 
     def start(self) -> Self:
         """Open the port."""
+        # aiosmtpd warns at each login of an attribute that it sets itself.
+        logging.getLogger("mail.log").setLevel(logging.ERROR)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="mail server")
         self._thread.start()
