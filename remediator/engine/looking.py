@@ -19,7 +19,7 @@ from remediator.core.decision import (
     decide,
 )
 from remediator.core.observation import Observation, Verdict
-from remediator.core.policy import Audience, PolicyRule
+from remediator.core.policy import Audience, PolicyRule, Warn
 from remediator.core.targets import Container, Target
 from remediator.engine.parts import EngineParts
 from remediator.engine.telling import letters
@@ -197,8 +197,10 @@ class Looking:
         if isinstance(decision, Remediate):
             return self._plan(incident, decision, seen, seen.target)
         matter = matter_of(self._parts.host, incident, record, seen)
+        due = decision.instead
         if decision.reason is HoldReason.WARNING_DUE:
-            self._warn(matter, record, case, decision)
+            if isinstance(due, Remediate) and rule.warn is not None:
+                self._warn(matter, record, rule.warn, due, seen.target)
         elif decision.reason is HoldReason.ATTEMPTS_EXHAUSTED:
             if self._journal.incidents.settle_once(incident.id, "escalated"):
                 self._tell(matter, notices.escalated(matter, decision.because), rule.escalate)
@@ -235,20 +237,19 @@ class Looking:
         return self._journal.attempts.plan(incident.id, plan, task)
 
     def _warn(
-        self, matter: notices.Matter, record: FiringRecord, case: Case, decision: Hold
+        self,
+        matter: notices.Matter,
+        record: FiringRecord,
+        warn: Warn,
+        due: Remediate,
+        target: Target,
     ) -> None:
-        """Warn of what the decision would have been, had a warning been given."""
-        due, seen = decision.instead, case.observation
-        rule = case.policy.rule_for(case.alert.labels)
-        if not isinstance(due, Remediate) or seen is None or seen.target is None:
-            return
-        if rule is None or rule.warn is None:
-            return
-        warn = rule.warn
+        """Warn of what is *due*, and write down when."""
+        now = self._parts.clock.now()
         self._journal.decisions.warn(
-            matter.incident, record.alert.firing, seen.target.key, rule.name, case.now
+            matter.incident, record.alert.firing, target.key, due.policy_rule, now
         )
-        notice = notices.warning(matter, due.rung, case.now + warn.before, warn.before)
+        notice = notices.warning(matter, due.rung, now + warn.before, warn.before)
         self._tell(matter, notice, warn.tell)
 
     def _tell(
@@ -296,14 +297,6 @@ def _has_lapsed(record: FiringRecord, decision: Decision, now: datetime) -> bool
         and decision.reason in _LAPSING
         and now - record.last_received_at > _LAPSE
     )
-
-
-def _is_worth_telling(decision: Hold) -> bool:
-    """Tell whether only the mode kept something from being done, or begun with a warning."""
-    instead = decision.instead
-    begun = isinstance(instead, Hold) and instead.reason is HoldReason.WARNING_DUE
-    would_act = isinstance(instead, Remediate) or begun
-    return decision.reason is HoldReason.NOTIFY_ONLY and would_act
 
 
 def _eyes(rule: PolicyRule) -> str:

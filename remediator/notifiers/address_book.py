@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from remediator.config.settings import MailSettings
 from remediator.core.policy import Audience
+from remediator.notifiers.wall import EVERYONE
 
-EVERYONE = "*"
 # What an account's name can be; anything else never becomes part of an address.
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}", re.ASCII)
 

@@ -2,7 +2,8 @@ import pytest
 
 from remediator.config.settings import MailSettings
 from remediator.core.policy import Audience
-from remediator.notifiers.address_book import EVERYONE, AddressBook, Recipient
+from remediator.notifiers.address_book import AddressBook, Recipient
+from remediator.notifiers.wall import EVERYONE
 
 OWNER, ADMINS = Audience.OWNER, Audience.ADMINS
 MAIL = MailSettings(
