@@ -9,8 +9,9 @@ RULES := $(wildcard alert_rules/*.yml)
 RULE_TESTS := $(wildcard alert_rules/tests/*_test.yml)
 SCRIPTS := $(wildcard .ci/run tests/peers/*.sh tests/peers/gpu/*.sh)
 PYTEST_ARGS ?=
+PARTS ?=
 
-.PHONY: help setup lint test rules integration demo format clean
+.PHONY: help setup lint test rules integration demo bench format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -40,6 +41,9 @@ integration: setup  ## the tests that need real peers
 
 demo: setup  ## the closed loop on this machine; KEEP=1 leaves it running
 	$(BIN)/python -m tests.peers.demo $(if $(KEEP),--keep)
+
+bench: setup  ## measure side by side, and write tests/bench/RESULTS.md
+	$(BIN)/python -m tests.bench $(PARTS)
 
 format: setup  ## rewrite the code as ruff likes it
 	$(BIN)/ruff check --fix .

@@ -75,7 +75,15 @@ class WorkerMetrics:
             registry=registry,
         )
         self.running = Gauge(
-            "remediator_attempts_running", "Attempts being carried out now.", registry=registry
+            "remediator_attempts_running",
+            "Attempts being carried out now.",
+            ["remediation"],
+            registry=registry,
+        )
+        self.breaker_open = Gauge(
+            "remediator_breaker_open",
+            "Whether the budget of the host is spent, so that nothing destructive is done.",
+            registry=registry,
         )
         self.backlog = Gauge(
             "remediator_backlog_deliveries",
@@ -128,6 +136,7 @@ class WorkerMetrics:
             self.decisions.labels("hold", reason.value)
         outcomes = (AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.REFUSED)
         for offer in CATALOGUE:
+            self.running.labels(offer.name)
             self.attempt_seconds.labels(offer.name)
             for outcome in outcomes:
                 self.attempts.labels(offer.name, outcome.value)

@@ -17,7 +17,16 @@ from remediator.core.alerts import Alert
 from remediator.core.attempts import Proof, Task, Verification
 from remediator.core.containers import ContainerFacts
 from remediator.core.gpu_claims import GpuClaims
-from remediator.core.gpus import GpuProcess, GpuSlot, LostReading, Reading, SlotReading
+from remediator.core.gpus import (
+    Gpu,
+    GpuGauges,
+    GpuHealth,
+    GpuProcess,
+    GpuSlot,
+    LostReading,
+    Reading,
+    SlotReading,
+)
 from remediator.core.limits import LimitsBook
 from remediator.core.observation import Observation, Report, Source, Verdict
 from remediator.core.policy import Audience
@@ -178,7 +187,10 @@ class FakeDocker:
 
 
 class FakeDriver:
-    """The NVIDIA driver: slots, who is on them, how busy they are; silent with a reason."""
+    """The NVIDIA driver: slots, who is on them, how busy they are; silent with a reason.
+
+    ``health``, ``gauges`` and ``lost`` go by the UUID of a GPU, ``engines`` by a MIG device's own.
+    """
 
     def __init__(self) -> None:
         self._slots: dict[str, GpuSlot] = {}
@@ -186,6 +198,9 @@ class FakeDriver:
         self.utilization: dict[str, float | None] = {}
         self.shares: dict[str, Mapping[int, float] | None] = {}
         self.lost: dict[str, str] = {}
+        self.health_of: dict[str, GpuHealth] = {}
+        self.gauges_of: dict[str, GpuGauges] = {}
+        self.engines: dict[str, float] = {}
         self.silent = ""
 
     def add(self, slot: GpuSlot, utilization: float | None = 0.0) -> None:
@@ -205,6 +220,39 @@ class FakeDriver:
             if pid in pids:
                 pids.remove(pid)
 
+    def gpus(self) -> tuple[Gpu, ...]:
+        self._answer()
+        slots = sorted(self._slots.values(), key=lambda slot: slot.gpu)
+        gpus = {slot.parent_uuid: slot for slot in slots}
+        return tuple(
+            Gpu(
+                index=slot.gpu,
+                uuid=uuid,
+                model="NVIDIA A100-SXM4-80GB",
+                pci_bus_id=f"00000000:{slot.gpu + 1:02X}:00.0",
+                mig_enabled=slot.mig_enabled,
+                slots=tuple(own for own in slots if own.parent_uuid == uuid),
+                lost=self.lost.get(uuid),
+            )
+            for uuid, slot in gpus.items()
+        )
+
+    def reading(self, slot: GpuSlot) -> Reading:
+        self._answer()
+        return self._reading(slot)
+
+    def health(self, gpu_uuid: str) -> GpuHealth:
+        self._answer_of(gpu_uuid)
+        return self.health_of.get(gpu_uuid, GpuHealth(recovery_action=0))
+
+    def gauges(self, gpu_uuid: str) -> GpuGauges:
+        self._answer_of(gpu_uuid)
+        return self.gauges_of.get(gpu_uuid, GpuGauges(temperature_celsius=35))
+
+    def engine_active(self, slot: GpuSlot) -> float | None:
+        self._answer_of(slot.parent_uuid)
+        return self.engines.get(slot.uuid)
+
     def inventory(self) -> tuple[GpuSlot, ...]:
         self._answer()
         return tuple(self._slots.values())
@@ -217,11 +265,16 @@ class FakeDriver:
         return None if slot.gpu_instance is not None else self.shares[slot.uuid]
 
     def _reading(self, slot: GpuSlot) -> Reading:
-        if slot.uuid in self.lost:
-            return LostReading(slot, self.lost[slot.uuid])
+        if slot.parent_uuid in self.lost:
+            return LostReading(slot, self.lost[slot.parent_uuid])
         processes = tuple(GpuProcess(pid, None, "compute") for pid in self._pids[slot.uuid])
         busy = None if slot.gpu_instance is not None else self.utilization[slot.uuid]
-        return SlotReading(slot, busy, 0, 80 * 2**30, processes)
+        return SlotReading(slot, busy, 0, 80 * 2**30, processes, memory_reserved_bytes=0)
+
+    def _answer_of(self, gpu_uuid: str) -> None:
+        self._answer()
+        if gpu_uuid in self.lost:
+            raise SourceError(self.lost[gpu_uuid])
 
     def _answer(self) -> None:
         if self.silent:
@@ -303,7 +356,9 @@ class FakePrometheus:
         self.down: set[str] = set()
         self.silent = ""
 
-    def confirm(self, alert: Alert, now: datetime) -> Confirmation:
+    def confirm(
+        self, alert: Alert, now: datetime, *, exporter_must_answer: bool = True
+    ) -> Confirmation:
         del now  # as there: how old an evaluation is, is asked of Prometheus's own clock
         if self.silent:
             return _says(Verdict.SILENT, self.silent)
@@ -314,7 +369,7 @@ class FakePrometheus:
             return _says(Verdict.DISAGREES, f"{alert.name} is only {found.state}, not firing")
         if found.evaluated_ago > self._freshness:
             return _says(Verdict.SILENT, f"{alert.name} was evaluated long ago")
-        if found.labels.get("instance") in self.down:
+        if exporter_must_answer and found.labels.get("instance") in self.down:
             return _says(Verdict.SILENT, f"the exporter {found.labels['instance']} is down")
         report = Report(Source.PROMETHEUS, Verdict.AGREES, f"{alert.name} is firing")
         told = {"summary": "it lies idle"}

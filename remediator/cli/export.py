@@ -52,6 +52,23 @@ def add_to(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         help="also serve DCGM's metrics from NVML, where dcgm-exporter cannot run",
     )
     parser.add_argument(
+        "--events-log",
+        type=Path,
+        metavar="FILE",
+        help="DS01's log of events (default: /var/log/ds01/events.jsonl)",
+    )
+    parser.add_argument(
+        "--ds01-state-dir",
+        type=Path,
+        metavar="DIR",
+        help="where DS01 keeps its state (default: /var/lib/ds01)",
+    )
+    _add_roots(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_roots(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--proc-root",
         type=Path,
         default=Path("/proc"),
@@ -65,7 +82,13 @@ def add_to(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         metavar="DIR",
         help="where the host's cgroups are (default: %(default)s)",
     )
-    parser.set_defaults(run=run)
+    parser.add_argument(
+        "--run-root",
+        type=Path,
+        default=Path("/run"),
+        metavar="DIR",
+        help="where the host's /run is, with utmp and logind's sessions (default: %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -82,8 +105,12 @@ def options_from(settings: Settings, args: argparse.Namespace) -> ExporterOption
         docker_host=_first(args.docker_host, settings.docker_host),
         limits=_first(args.limits, settings.limits),
         gpu_metrics=_first(args.gpu_metrics, settings.gpu_metrics),
+        permitted_host_users=settings.permitted_host_users,
+        events_log=_first(args.events_log, settings.events_log),
+        ds01_state_dir=_first(args.ds01_state_dir, settings.ds01_state_dir),
         proc_root=args.proc_root,
         cgroup_root=args.cgroup_root,
+        run_root=args.run_root,
         docker_timeout=settings.docker_timeout,
     )
 

@@ -162,20 +162,44 @@ Read = Callable[[Reader, yaml.Node, str], object]
 
 def read_nodes(path: Path) -> tuple[Reader, yaml.Node]:
     """Return a reader for the file at *path* and its top node; ConfigError if it can't be read."""
+    return parse_nodes(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """Return the text of the file at *path*; ConfigError if it can't be read."""
     try:
         if path.stat().st_size > _LARGEST_FILE:
             raise _unusable(str(path), "larger than 4 MiB: not a configuration file")
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise _unusable(str(path), f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise _unusable(str(path), "is not UTF-8 text", line) from error
-    return parse_nodes(text, str(path))
+
+
+def read_text_if_there(path: Path) -> str | None:
+    """Return the text of the file at *path*, None if there is none; ConfigError as `read_text`."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unusable(str(path), f"cannot be read: {error.strerror}") from error
+    # A link that leads nowhere was meant to lead somewhere.
+    return read_text(path)
 
 
 def parse_nodes(text: str, file: str) -> tuple[Reader, yaml.Node]:
     """Return a reader and the top node of *text*; ConfigError if it is not one YAML document."""
+    reader, node = parse_nodes_if_any(text, file)
+    if node is None:
+        raise _unusable(file, "the file is empty")
+    return reader, node
+
+
+def parse_nodes_if_any(text: str, file: str) -> tuple[Reader, yaml.Node | None]:
+    """Return the same as `parse_nodes`, but None if *text* is empty or holds only comments."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -187,8 +211,6 @@ def parse_nodes(text: str, file: str) -> tuple[Reader, yaml.Node]:
         # PyYAML lets chr() complain by itself about an escape such as "\UFFFFFFFF".
         message = f"not YAML: {type(error).__name__}: {str(error)[:200]}"
         raise _unusable(file, message) from error
-    if node is None:
-        raise _unusable(file, "the file is empty")
     return Reader(file), node
 
 

@@ -70,6 +70,9 @@ class Settings:
     worker_listen: Address = Address("127.0.0.1", 9096)
     exporter_listen: Address = Address("127.0.0.1", 9101)
     gpu_metrics: bool = False
+    permitted_host_users: tuple[str, ...] = ("root",)
+    events_log: Path = Path("/var/log/ds01/events.jsonl")
+    ds01_state_dir: Path = Path("/var/lib/ds01")
     token_file: Path | None = None
     largest_body: int = 32 * _MiB
     prometheus_url: str = "http://127.0.0.1:9090"
@@ -210,6 +213,9 @@ SETTINGS_FIELDS: Mapping[str, tuple[str, Read]] = {
     "worker_listen": ("worker_listen", _address),
     "exporter_listen": ("exporter_listen", _address),
     "gpu_metrics": ("gpu_metrics", Reader.boolean),
+    "permitted_host_users": ("permitted_host_users", _texts),
+    "events_log": ("events_log", _path),
+    "ds01_state_dir": ("ds01_state_dir", _path),
     "token_file": ("token_file", _path),
     "largest_body": ("largest_body", _at_least_one),
     "prometheus_url": ("prometheus_url", _url),

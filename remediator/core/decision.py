@@ -6,7 +6,7 @@ journal alone.
 """
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -119,6 +119,18 @@ def before_looking(case: Case) -> Hold | None:
     """Return the hold that needs no observation, or None if the sources must be asked."""
     found = _hold_or_rule(case)
     return found if isinstance(found, Hold) else None
+
+
+def budget_spent_until(
+    policy: Policy, attempts: Iterable[PastAttempt], now: datetime
+) -> datetime | None:
+    """Return when this host may do something destructive again, or None if it may at *now*."""
+    moments = [
+        attempt.planned_at
+        for attempt in attempts
+        if attempt.counts and offer_of(attempt.remediation).destructive
+    ]
+    return spent_until(policy.budget, moments, now)
 
 
 def _hold_or_rule(case: Case) -> Hold | PolicyRule:
@@ -257,12 +269,7 @@ def _exhausted(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
 def _budget(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
     if not offer_of(policy_rule.rungs[number].remediation).destructive:
         return None
-    moments = [
-        attempt.planned_at
-        for attempt in case.history.attempts
-        if attempt.counts and offer_of(attempt.remediation).destructive
-    ]
-    until = spent_until(case.policy.budget, moments, case.now)
+    until = budget_spent_until(case.policy, case.history.attempts, case.now)
     if until is None:
         return None
     return Hold(HoldReason.BUDGET, "the budget of this host is spent", until=until)

@@ -65,7 +65,9 @@ class GpuProcess:
 class SlotReading:
     """What NVML says about one slot now; None where it cannot tell.
 
-    ``utilization_percent`` (0-100) is None for MIG: NVML counts none per MIG device.
+    ``utilization_percent`` (0-100) is None for MIG: NVML counts none per MIG device. Used memory
+    is without ``memory_reserved_bytes``, which the driver keeps for itself; where that is None,
+    the reserve counts as used.
     """
 
     slot: GpuSlot
@@ -73,6 +75,15 @@ class SlotReading:
     memory_used_bytes: int | None
     memory_total_bytes: int | None
     processes: tuple[GpuProcess, ...]
+    memory_reserved_bytes: int | None = None
+
+    @property
+    def memory_free_bytes(self) -> int | None:
+        """The memory that a new process could have."""
+        if self.memory_used_bytes is None or self.memory_total_bytes is None:
+            return None
+        reserved = self.memory_reserved_bytes or 0
+        return max(self.memory_total_bytes - self.memory_used_bytes - reserved, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +99,43 @@ Reading = SlotReading | LostReading
 
 @dataclass(frozen=True, slots=True)
 class RowRemapping:
-    """State of the GPU's spare memory rows: *pending* takes effect at the next reset."""
+    """State of the GPU's spare memory rows: *pending* takes effect at the next reset.
+
+    The numbers are of rows that were replaced, by the kind of error that made it necessary.
+    """
 
     pending: bool
     failed: bool
+    correctable: int = 0
+    uncorrectable: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GpuHealth:
+    """What the driver thinks of a physical GPU; None where it cannot tell.
+
+    ``recovery_action`` is its advice (field 230): 0 none, 1 reset the GPU, 2 reboot the node,
+    3 drain P2P, 4 drain and reset. ``rows`` is None under MIG. ``memory_is_the_hosts`` says that
+    the kernel manages the GPU's memory, as on Grace Hopper, where pages of ended processes stay.
+    """
+
+    recovery_action: int | None = None
+    rows: RowRemapping | None = None
+    memory_is_the_hosts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GpuGauges:
+    """What the instruments of a physical GPU show; None where it has none.
+
+    Errors are double-bit ones that ECC found: since the driver was loaded, and ever.
+    """
+
+    temperature_celsius: float | None = None
+    memory_temperature_celsius: float | None = None
+    power_watts: float | None = None
+    energy_millijoules: float | None = None
+    sm_clock_mhz: float | None = None
+    memory_clock_mhz: float | None = None
+    double_bit_errors: int | None = None
+    double_bit_errors_ever: int | None = None

@@ -13,6 +13,15 @@ def is_infrastructure(labels: Mapping[str, str]) -> bool:
     return any(labels.get(label, "").lower() == "true" for label in _HANDS_OFF)
 
 
+def may_idle_because(limits: Limits) -> str | None:
+    """Return why a container may idle for as long as it likes, None if it may not."""
+    if limits.idle_timeout is not None:
+        return None
+    if limits.idle_exemption is not None:
+        return str(limits.idle_exemption)
+    return f"the limits of group {limits.group} let it idle"
+
+
 def keep_alive_until(mtime: datetime, ctime: datetime, limits: Limits) -> datetime:
     """Return until when a keep-alive file protects.
 

@@ -7,10 +7,11 @@ limits"; they are those the owner of DS01 decided.
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
+from remediator.core.exemptions import Exemption, longest
 from remediator.core.ownership import UNKNOWN
 
 _MINUTE = timedelta(minutes=1)
@@ -29,6 +30,8 @@ class Limits:
     ``idle_timeout`` counts from the last sign of activity and never before ``start_grace`` after
     the start. Below ``gpu_idle_percent`` (0-100, of every slot), ``cpu_idle_percent`` (of one
     core) *and* ``network_idle_bytes`` (in a window of five minutes, both directions) it is idle.
+    ``idle_exemption`` and ``runtime_exemption`` say why, where a granted exemption is the reason
+    that the limit is None.
     """
 
     group: str = "default"
@@ -42,6 +45,8 @@ class Limits:
     gpu_idle_percent: float = 5.0
     cpu_idle_percent: float = 2.0
     network_idle_bytes: float = 1024.0 * 1024.0
+    idle_exemption: Exemption | None = None
+    runtime_exemption: Exemption | None = None
 
 
 def _layer(**values: timedelta | float | None) -> Layer:
@@ -81,8 +86,10 @@ TYPES: Mapping[str, Layer] = MappingProxyType(
 class LimitsBook:
     """All limits of a host.
 
-    Precedence, key by key: a user's own override, then the container type's (only for containers
-    made outside DS01), then the group's, then the file's defaults, then the built-in ones.
+    Precedence, key by key: an exemption that holds, then a user's own override, then the container
+    type's (only for containers made outside DS01), then the group's, then the file's defaults,
+    then the built-in ones. ``void_exemptions`` says of each entry that makes no sense why, with
+    its place; such an entry exempts from nothing.
     """
 
     defaults: Layer = field(default_factory=dict)
@@ -93,17 +100,24 @@ class LimitsBook:
     members: Mapping[str, str] = field(default_factory=dict)
     high_demand_threshold: float = 0.8
     high_demand_idle_reduction: float = 0.5
+    exemptions: tuple[Exemption, ...] = ()
+    void_exemptions: tuple[str, ...] = ()
 
     def group_of(self, user: str) -> str:
         """Return the group *user* is a member of, or the default group."""
         return self.members.get(user, self.default_group)
 
-    def limits_for(self, user: str, container_type: str, interface: str) -> Limits:
+    def exemptions_at(self, now: datetime) -> tuple[Exemption, ...]:
+        """Return the exemptions that hold; until that changes, no limits change with the time."""
+        return tuple(exemption for exemption in self.exemptions if exemption.holds_at(now))
+
+    def limits_for(self, user: str, container_type: str, interface: str, now: datetime) -> Limits:
         """Return the limits of a container of *user*; nobody's container gets the strictest."""
         limits = self._limits_for(user, container_type, interface)
-        if user != UNKNOWN:
-            return limits
-        return _stricter(limits, self._limits_for(user, UNKNOWN, UNKNOWN))
+        if user == UNKNOWN:
+            return _stricter(limits, self._limits_for(user, UNKNOWN, UNKNOWN))
+        granted = [e for e in self.exemptions if e.user == user and e.holds_at(now)]
+        return _exempted(limits, granted) if granted else limits
 
     def _limits_for(self, user: str, container_type: str, interface: str) -> Limits:
         group = self.group_of(user)
@@ -116,6 +130,18 @@ class LimitsBook:
         for layer in layers:
             merged.update(cast(Mapping[str, Any], layer))
         return dataclasses.replace(Limits(group=group), **merged)
+
+
+def _exempted(limits: Limits, granted: list[Exemption]) -> Limits:
+    idle = longest(exemption for exemption in granted if "idle_timeout" in exemption.limits)
+    runtime = longest(exemption for exemption in granted if "max_runtime" in exemption.limits)
+    return dataclasses.replace(
+        limits,
+        idle_timeout=limits.idle_timeout if idle is None else None,
+        max_runtime=limits.max_runtime if runtime is None else None,
+        idle_exemption=idle,
+        runtime_exemption=runtime,
+    )
 
 
 def _stricter(one: Limits, other: Limits) -> Limits:

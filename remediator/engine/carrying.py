@@ -128,7 +128,7 @@ class Carrying:
             self._execute_and_settle(record)
 
     def _execute_and_settle(self, record: AttemptRecord) -> None:
-        with self._parts.metrics.running.track_inprogress():
+        with self._parts.metrics.running.labels(record.remediation).track_inprogress():
             left = self._execute(record)
             if left.refused:
                 self._settle(record, AttemptState.REFUSED, left.message)

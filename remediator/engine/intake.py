@@ -24,14 +24,17 @@ class Intake:
 
     def take_all(self, inbox: Inbox) -> int:
         """Take everything that is there; return how many deliveries that were."""
-        if self._parts.journal.intake.begin(inbox.identity()):
-            log.warning("the inbox was made anew: it is read from its beginning")
         taken = 0
-        # One at a time: a body may be large, and there may be many.
-        while stored := inbox.after(self._parts.journal.intake.mark().last_delivery, most=1):
-            self._take(stored[0])
-            taken += 1
-        self._measure(inbox)
+        try:
+            if self._parts.journal.intake.begin(inbox.identity()):
+                log.warning("the inbox was made anew: it is read from its beginning")
+            # One at a time: a body may be large, and there may be many.
+            while stored := inbox.after(self._parts.journal.intake.mark().last_delivery, most=1):
+                self._take(stored[0])
+                taken += 1
+        finally:
+            # Also where none can be taken: the oldest one's age is how that is noticed.
+            self._measure(inbox)
         return taken
 
     def _take(self, stored: Stored) -> None:

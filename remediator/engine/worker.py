@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from remediator.core.attempts import AttemptState
+from remediator.core.decision import budget_spent_until
 from remediator.engine.carrying import Carrying
 from remediator.engine.intake import Intake
 from remediator.engine.looking import Looking
@@ -86,6 +87,7 @@ class Worker:
             for incident in self._parts.journal.incidents.due(self._parts.clock.now()):
                 self._hand_out_look(incident)
             self._parts.metrics.notices_waiting.set(self._parts.journal.notices.waiting())
+            self._measure_breaker()
             self._trouble = ""
         except StoreError as error:
             self._report_trouble("nothing is done until this is repaired", error)
@@ -94,6 +96,14 @@ class Worker:
             # The loop is what all others live by: whatever went wrong, it goes round again.
             log.exception("a bug; the next round may go well")
             self._parts.metrics.errors.inc()
+
+    def _measure_breaker(self) -> None:
+        """Say whether the budget is spent: windows pass and policies change without any alert."""
+        policy, now = self._parts.policy(), self._parts.clock.now()
+        longest = max((limit.window for limit in policy.budget), default=timedelta())
+        attempts = self._parts.journal.attempts.past(now - longest)
+        spent = budget_spent_until(policy, attempts, now) is not None
+        self._parts.metrics.breaker_open.set(spent)
 
     def _take_deliveries(self) -> None:
         try:

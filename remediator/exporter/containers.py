@@ -21,9 +21,17 @@ def collect_inventory(view: View) -> Iterator[Metric]:
     if confirmed_at is not None:
         age = max((view.now - confirmed_at).total_seconds(), 0.0)
         yield families.INVENTORY_AGE.of([((), age)])
-    yield families.LIMITS_RELOAD.of([((), float(view.limits_good))])
+    yield from _limits_of_the_host(view)
     if view.inventory.problem is not None:
         raise SourceError(view.inventory.problem)
+
+
+def _limits_of_the_host(view: View) -> Iterator[Metric]:
+    book = view.book
+    yield families.LIMITS_RELOAD.of([((), float(view.limits_good))])
+    yield families.LIMITS_VOID_EXEMPTIONS.of([((), float(len(book.void_exemptions)))])
+    yield families.HIGH_DEMAND_THRESHOLD.of([((), book.high_demand_threshold)])
+    yield families.HIGH_DEMAND_REDUCTION.of([((), book.high_demand_idle_reduction)])
 
 
 def collect_containers(view: View) -> Iterator[Metric]:
@@ -65,7 +73,7 @@ def collect_slots(view: View) -> Iterator[Metric]:
     ]
     yield families.GPU_ALLOCATED.of(
         (
-            (slot.slot, holder.facts.name, holder.owner.user, holder.interface, slot.profile),
+            (slot.slot, holder.name, holder.owner.user, holder.interface, slot.profile),
             1.0,
         )
         for holder, slot in holders
@@ -103,6 +111,7 @@ _LIMITS: tuple[tuple[families.Family, Callable[[Limits], timedelta | None]], ...
     (families.CONTAINER_GRACE, lambda limits: limits.start_grace),
     (families.CONTAINER_MAX_RUNTIME, lambda limits: limits.max_runtime),
     (families.CONTAINER_HOLD, lambda limits: limits.hold_after_stop),
+    (families.CONTAINER_CREATED_TIMEOUT, lambda limits: limits.created_timeout),
 )
 _THRESHOLDS: tuple[tuple[families.Family, Callable[[Limits], float]], ...] = (
     (families.CONTAINER_GPU_THRESHOLD, lambda limits: limits.gpu_idle_percent),
@@ -125,7 +134,7 @@ def _totals(view: View) -> Iterator[Row]:
 def _info(resident: Resident) -> tuple[str, ...]:
     return (
         resident.facts.id,
-        resident.facts.name,
+        resident.name,
         resident.owner.user,
         resident.owner.source,
         resident.interface,

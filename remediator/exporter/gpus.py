@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from prometheus_client.metrics_core import Metric
 
-from remediator.core.gpus import GpuSlot
 from remediator.exporter import families
+from remediator.exporter.allocation import allocation_of
 from remediator.exporter.gpu_watch import GpuSample, SlotProcess
 from remediator.exporter.view import View
 
@@ -34,9 +34,9 @@ def collect_processes(view: View) -> Iterator[Metric]:
     """Yield every process that the driver lists, with whom it belongs to."""
     sample = view.sample()
     owners = {resident.facts.id: resident.owner.user for resident in view.residents}
-    yield families.GPU_PROCESS_MEMORY.of(
-        (_labels(process, owners), _memory(process)) for process in sample.processes
-    )
+    # Parts of one MIG instance have the same labels: what lists them twice is shown once.
+    rows = {_labels(process, owners): _memory(process) for process in sample.processes}
+    yield families.GPU_PROCESS_MEMORY.of(rows.items())
 
 
 def _named_in_vain(view: View, sample: GpuSample) -> set[str]:
@@ -60,14 +60,7 @@ def _demand(view: View, sample: GpuSample) -> float | None:
     total = sum(slot.fraction for slot in sample.slots)
     if total <= 0:
         return None
-    taken: set[GpuSlot] = set()
-    somewhere = 0
-    for resident in view.gpu_residents:
-        if resident.holds_gpus:
-            taken.update(resident.slots)
-            if not resident.facts.claims.is_known:
-                somewhere += max((resident.facts.claims.count or 0) - len(resident.slots), 0)
-    return min((sum(slot.fraction for slot in taken) + somewhere) / total, 1.0)
+    return min(allocation_of(view.gpu_residents).equivalents / total, 1.0)
 
 
 def _labels(process: SlotProcess, owners: dict[str, str]) -> tuple[str, ...]:

@@ -86,8 +86,8 @@ class Inventory:
         engine: Engine,
         owner_of: Callable[[ContainerFacts], Owner],
         *,
-        resync: timedelta = timedelta(seconds=15),
-        keep_alive_every: timedelta = timedelta(seconds=5),
+        resync: timedelta = timedelta(seconds=5),
+        keep_alive_every: timedelta = timedelta(seconds=10),
     ) -> None:
         self._engine = engine
         self._owner_of = owner_of
@@ -99,6 +99,7 @@ class Inventory:
         self._problem: str | None = "Docker was not asked yet"
         self._stopping = threading.Event()
         self._feed: EventFeed | None = None
+        self._last_event: ContainerEvent | None = None
         self._threads = [
             threading.Thread(target=self._follow, name="inventory", daemon=True),
             threading.Thread(target=self._watch_keep_alive, name="keep-alive", daemon=True),
@@ -132,11 +133,16 @@ class Inventory:
             try:
                 since, everything = self._listen(since, everything=everything)
                 wait = _FIRST_WAIT
+                continue
             except SourceError as error:
-                self._failed(error)
-                everything = True
-                self._stopping.wait(wait)
-                wait = min(wait * 2, _LONGEST_WAIT)
+                self._failed(str(error))
+            except Exception as error:
+                # Without this thread the list would stand still, whatever went wrong.
+                log.debug("following Docker failed", exc_info=error)
+                self._failed(repr(error))
+            everything = True
+            self._stopping.wait(wait)
+            wait = min(wait * 2, _LONGEST_WAIT)
 
     def _listen(self, since: datetime | None, *, everything: bool) -> tuple[datetime, bool]:
         """Compare the list, then take events until they end; return where and how to go on.
@@ -151,7 +157,10 @@ class Inventory:
                 self._feed = feed
             self._compare(everything=everything)
             for event in feed:
-                self._take(event)
+                # A feed from the time of the last event on begins with that event.
+                if event != self._last_event:
+                    self._take(event)
+                self._last_event = event
                 last, heard_at = event.at, time.monotonic()
                 if heard_at - opened_at > _QUIET_ROUNDS * self._resync.total_seconds():
                     return last, False
@@ -214,24 +223,30 @@ class Inventory:
             self._problem = None
             self._confirmed_at = datetime.now(UTC)
 
-    def _failed(self, error: SourceError) -> None:
+    def _failed(self, problem: str) -> None:
         with self._lock:
-            new = self._problem != str(error)
-            self._problem = str(error)
+            new = self._problem != problem
+            self._problem = problem
         if new and not self._stopping.is_set():
-            log.warning("the containers are shown as last known: %s", error)
+            log.warning("the containers are shown as last known: %s", problem)
 
     def _watch_keep_alive(self) -> None:
-        while not self._stopping.wait(self._keep_alive_every.total_seconds()):
-            for tracked in self.snapshot().containers:
-                if tracked.facts.is_running and tracked.facts.claims.is_gpu:
-                    self._update_keep_alive(tracked)
+        """Look at one after the other, spread over the time there is, so that Docker has rest."""
+        pause = every = self._keep_alive_every.total_seconds()
+        while not self._stopping.wait(pause):
+            known = self.snapshot().containers
+            gpus = [t for t in known if t.facts.is_running and t.facts.claims.is_gpu]
+            pause = every / max(len(gpus), 1)
+            for tracked in gpus:
+                self._update_keep_alive(tracked)
+                if self._stopping.wait(pause):
+                    return
 
     def _update_keep_alive(self, tracked: Tracked) -> None:
         keep_alive = self._keep_alive_of(tracked.facts, tracked.keep_alive)
         with self._lock:
             now = self._known.get(tracked.facts.id)
-            if now is not None:
+            if now is not None and now.keep_alive != keep_alive:
                 self._known[tracked.facts.id] = replace(now, keep_alive=keep_alive)
 
     def _keep_alive_of(

@@ -20,6 +20,12 @@ class UsageSource(Protocol):
     def memory_bytes(self, pid: int, container_id: str | None = None) -> float | None:
         """Return the memory of a container."""
 
+    def memory_limit_bytes(self, pid: int, container_id: str | None = None) -> float | None:
+        """Return the most memory of a container; None too if it has no limit."""
+
+    def process_count(self, pid: int, container_id: str | None = None) -> int | None:
+        """Return how many processes are in a container."""
+
     def network_bytes(self, pid: int) -> tuple[int, int] | None:
         """Return bytes received and sent."""
 
@@ -48,6 +54,8 @@ def usage_collector(source: UsageSource) -> Callable[[View], Iterator[Metric]]:
 _FAMILIES = (
     families.CONTAINER_CPU,
     families.CONTAINER_MEMORY,
+    families.CONTAINER_MEMORY_LIMIT,
+    families.CONTAINER_PROCESSES,
     families.CONTAINER_RECEIVED,
     families.CONTAINER_SENT,
 )
@@ -62,9 +70,13 @@ def _read(
         # The main process is gone, and its pid may be somebody else's by now.
         return
     rows[families.CONTAINER_CPU].append((labels, cpu))
-    memory = source.memory_bytes(pid, container_id)
-    if memory is not None:
-        rows[families.CONTAINER_MEMORY].append((labels, memory))
+    for family, number in (
+        (families.CONTAINER_MEMORY, source.memory_bytes(pid, container_id)),
+        (families.CONTAINER_MEMORY_LIMIT, source.memory_limit_bytes(pid, container_id)),
+        (families.CONTAINER_PROCESSES, source.process_count(pid, container_id)),
+    ):
+        if number is not None:
+            rows[family].append((labels, number))
     network = source.network_bytes(pid)
     if network is not None:
         rows[families.CONTAINER_RECEIVED].append((labels, network[0]))

@@ -1,5 +1,7 @@
 """What one scrape is about: containers, GPUs and limits joined at one moment."""
 
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +14,9 @@ from remediator.core.ownership import Owner, container_type_of, interface_of
 from remediator.errors import SourceError
 from remediator.exporter.gpu_watch import GpuSample
 from remediator.exporter.inventory import Snapshot, Tracked
+
+# Docker sets names no bounds; those of people are far shorter.
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,14 @@ class Resident:
     is_exempt: bool
     slots: tuple[GpuSlot, ...]
     keep_alive: tuple[datetime, datetime] | None
+
+    @property
+    def name(self) -> str:
+        """The container's name for labels; of one without end so much that it is still its own."""
+        name = self.facts.name
+        if len(name) <= _LONGEST_NAME:
+            return name
+        return f"{name[:_LONGEST_NAME]}~{self.facts.id[:12]}"
 
     @property
     def is_gpu(self) -> bool:
@@ -65,6 +78,51 @@ class View:
         return self.gpus
 
 
+def basis_of(view: View) -> object:
+    """Return all that metrics about containers depend on, but for the time; cheap to compare."""
+    return view.residents, view.inventory.confirmed_at is None, isinstance(view.gpus, SourceError)
+
+
+def book_of(view: View) -> object:
+    """Return the limits, for metrics that depend on nothing else that is in a view."""
+    return view.book
+
+
+class Residents:
+    """Joins a container anew only if it, its processes' slots, the GPUs or the limits changed.
+
+    Any number of threads may ask; nothing is kept of a container that is gone.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[object, Mapping[str, _Joined]] = (None, {})
+
+    def of(
+        self, containers: Iterable[Tracked], sample: GpuSample, book: LimitsBook, now: datetime
+    ) -> tuple[Resident, ...]:
+        """Return *containers* as residents, those without change as the same objects."""
+        # An exemption that is over changes limits without any file having changed.
+        basis = (book, book.exemptions_at(now), sample.slots)
+        last_basis, last = self._last
+        known = last if basis == last_basis else {}
+        seen = _slots_in_use(sample)
+        joined = {
+            tracked.facts.id: _join(
+                tracked, seen.get(tracked.facts.id, ()), known, sample.slots, book, now
+            )
+            for tracked in containers
+        }
+        self._last = (basis, joined)
+        return tuple(found.resident for found in joined.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    tracked: Tracked
+    seen: tuple[GpuSlot, ...]
+    resident: Resident
+
+
 def look(
     now: datetime,
     inventory: Snapshot,
@@ -72,25 +130,54 @@ def look(
     *,
     book: LimitsBook,
     limits_good: bool,
+    residents: Residents | None = None,
 ) -> View:
-    """Return the three joined."""
+    """Return the three joined; *residents* remembers what it joined for the last look."""
     sample = GpuSample(()) if isinstance(gpus, SourceError) else gpus
-    residents = tuple(_resident(tracked, sample, book) for tracked in inventory.containers)
-    return View(now, inventory, residents, gpus, book, limits_good)
+    joined = (residents or Residents()).of(inventory.containers, sample, book, now)
+    return View(now, inventory, joined, gpus, book, limits_good)
 
 
-def _resident(tracked: Tracked, sample: GpuSample, book: LimitsBook) -> Resident:
+def _slots_in_use(sample: GpuSample) -> Mapping[str, tuple[GpuSlot, ...]]:
+    """Return the slots that the processes of each container are on, by the container's id."""
+    found: defaultdict[str, dict[GpuSlot, None]] = defaultdict(dict)
+    for process in sample.processes:
+        if process.container_id is not None:
+            found[process.container_id][process.slot] = None
+    return {container_id: tuple(slots) for container_id, slots in found.items()}
+
+
+def _join(
+    tracked: Tracked,
+    seen: tuple[GpuSlot, ...],
+    known: Mapping[str, _Joined],
+    slots: tuple[GpuSlot, ...],
+    book: LimitsBook,
+    now: datetime,
+) -> _Joined:
+    last = known.get(tracked.facts.id)
+    if last is not None and last.tracked is tracked and last.seen == seen:
+        return last
+    return _Joined(tracked, seen, _resident(tracked, seen, slots, book, now))
+
+
+def _resident(
+    tracked: Tracked,
+    seen: tuple[GpuSlot, ...],
+    slots: tuple[GpuSlot, ...],
+    book: LimitsBook,
+    now: datetime,
+) -> Resident:
     facts = tracked.facts
     interface = interface_of(facts.labels)
     container_type = container_type_of(facts.labels)
-    given = resolve(facts.claims, sample.slots)
-    seen = (p.slot for p in sample.processes if p.container_id == facts.id)
+    given = resolve(facts.claims, slots)
     return Resident(
         facts=facts,
         owner=tracked.owner,
         interface=interface,
         container_type=container_type,
-        limits=book.limits_for(tracked.owner.user, container_type, interface),
+        limits=book.limits_for(tracked.owner.user, container_type, interface, now),
         is_exempt=is_infrastructure(facts.labels),
         slots=tuple(dict.fromkeys((*given, *seen))),
         keep_alive=tracked.keep_alive,

@@ -10,7 +10,7 @@ from remediator.core.durations import humanize
 from remediator.core.gpu_claims import resolve, unresolved
 from remediator.core.gpus import GpuSlot, LostReading, Reading
 from remediator.core.idleness import NETWORK_WINDOW, Activity, SlotUse, judge_idle
-from remediator.core.lifecycle import is_infrastructure, keep_alive_until
+from remediator.core.lifecycle import is_infrastructure, keep_alive_until, may_idle_because
 from remediator.core.limits import Limits
 from remediator.core.observation import Fact, Observation, Report, Source, Verdict
 from remediator.core.ownership import (
@@ -67,11 +67,13 @@ class IdleContainer:
         self, facts: ContainerFacts, confirmation: Confirmation, now: datetime
     ) -> Observation:
         self._limits_file.refresh()
+        # Asked before the limits are taken: those of a good file are then at least as new.
+        limits_good = self._limits_file.is_good
         owner = self._owner(facts)
-        limits = self._limits(owner, facts)
+        limits = self._limits(owner, facts, now)
         docker = _judge_container(facts, confirmation.active_since)
         exempt = None
-        if docker.verdict is Verdict.AGREES and not self._limits_file.is_good:
+        if docker.verdict is Verdict.AGREES and not limits_good:
             says = "the limits file cannot be used, so nobody is stopped: see the worker's log"
             docker = Report(Source.DOCKER, Verdict.SILENT, says)
         elif docker.verdict is Verdict.AGREES:
@@ -102,8 +104,9 @@ class IdleContainer:
     def _exemption(self, facts: ContainerFacts, limits: Limits, now: datetime) -> str | None:
         if is_infrastructure(facts.labels):
             return "it is infrastructure (ds01.monitoring or ds01.protected)"
-        if limits.idle_timeout is None:
-            return f"the limits of group {limits.group} let it idle"
+        because = may_idle_because(limits)
+        if because is not None:
+            return because
         times = self._senses.engine.keep_alive_at(facts)
         until = keep_alive_until(*times, limits) if times else now
         if until > now:
@@ -206,9 +209,9 @@ class IdleContainer:
             uid = None
         return owner_of(facts, users=self._senses.users, pid_owner=uid)
 
-    def _limits(self, owner: Owner, facts: ContainerFacts) -> Limits:
+    def _limits(self, owner: Owner, facts: ContainerFacts, now: datetime) -> Limits:
         kind, interface = container_type_of(facts.labels), interface_of(facts.labels)
-        return self._limits_file.book.limits_for(owner.user, kind, interface)
+        return self._limits_file.book.limits_for(owner.user, kind, interface, now)
 
 
 def _judge_container(facts: ContainerFacts, active_since: datetime | None) -> Report:

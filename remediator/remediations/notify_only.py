@@ -14,7 +14,9 @@ from remediator.sources.prometheus import Confirmation
 class Confirming(Protocol):
     """Prometheus, as far as it is needed here."""
 
-    def confirm(self, alert: Alert, now: datetime) -> Confirmation:
+    def confirm(
+        self, alert: Alert, now: datetime, *, exporter_must_answer: bool = True
+    ) -> Confirmation:
         """Return whether the alert is firing."""
         ...
 
@@ -30,7 +32,8 @@ class NotifyOnly:
     def observe(self, alert: Alert, now: datetime) -> Observation:
         """Return what Prometheus says."""
         subject = subject_of(alert.labels)
-        confirmation = self._prometheus.confirm(alert, now)
+        # That an exporter does not answer is itself worth telling, and often what the alert says.
+        confirmation = self._prometheus.confirm(alert, now, exporter_must_answer=False)
         told = confirmation.annotations
         labels = confirmation.labels or {}
         return Observation(

@@ -8,53 +8,18 @@ a container with the host's file systems mounted elsewhere.
 import os
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from remediator.errors import SourceError
+from remediator.sources import cgroups
+from remediator.sources.cgroups import CPU, MEMORY, Counter, Kind
 
 _ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
-# The name of the v2 tree is empty in /proc/PID/cgroup; hybrid systems mount it beside v1.
-_V2 = ("", "unified")
 # The column of /proc/PID/net/dev with the bytes sent; received ones are in the first.
 _SENT = 8
 _GONE = (FileNotFoundError, ProcessLookupError)
-# Forgetting a folder costs one look.
-_MOST_FOLDERS = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """Where a counter stands: the v1 controller, and the file's name in both versions."""
-
-    controller: str
-    v1_mounts: tuple[str, ...]
-    v1_file: str
-    v2_file: str
-    v2_key: str = ""
-
-
-_CPU = _Kind(
-    controller="cpuacct",
-    # Where distributions mount it; the tree is often shared with "cpu".
-    v1_mounts=("cpuacct", "cpu,cpuacct", "cpuacct,cpu"),
-    v1_file="cpuacct.usage",
-    v2_file="cpu.stat",
-    v2_key="usage_usec",
-)
-_MEMORY = _Kind(
-    controller="memory",
-    v1_mounts=("memory",),
-    v1_file="memory.usage_in_bytes",
-    v2_file="memory.current",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Counter:
-    folder: str
-    is_v2: bool
-    value: int
+# More than twice the folders there are, and this many, are never remembered.
+_FEW_FOLDERS = 500
 
 
 class ProcSource:
@@ -68,7 +33,8 @@ class ProcSource:
     ) -> None:
         self._proc = proc_root
         self._cgroup = cgroup_root
-        self._folders: dict[tuple[str, _Kind], tuple[str, bool]] = {}
+        self._folders: dict[tuple[str, Kind], tuple[str, bool]] = {}
+        self._most_folders = _FEW_FOLDERS
 
     def container_of(self, pid: int, known_ids: Collection[str]) -> str | None:
         """Return which of the containers *known_ids* (full ids) the process is in, if in one.
@@ -116,24 +82,41 @@ class ProcSource:
         text = self._read(pid, "comm")
         return None if text is None else text.rstrip("\n")
 
+    def is_in_hosts_pid_namespace(self, pid: int) -> bool | None:
+        """Tell whether the process is among the host's own; containers of any kind have others."""
+        try:
+            namespace = os.readlink(f"{self._proc}/{pid}/ns/pid")
+        except _GONE:
+            return None
+        except OSError as error:
+            raise SourceError(f"cannot tell the namespace of {pid}: {error.strerror}") from error
+        return namespace == self._namespace_of_host("pid")
+
     def cpu_seconds(self, pid: int, container_id: str | None = None) -> float | None:
         """Return the CPU time used by the cgroup of the process, or of the container around it."""
-        found = self._counter(pid, container_id, _CPU)
-        if found is None:
-            return None
-        return found.value / (1e6 if found.is_v2 else 1e9)
+        found = self._counter(pid, container_id, CPU)
+        return None if found is None else found.seconds
 
     def memory_bytes(self, pid: int, container_id: str | None = None) -> float | None:
         """Return the memory of the cgroup, without file pages the kernel can drop at once.
 
         That is what ``docker stats`` shows: usage less inactive file pages.
         """
-        found = self._counter(pid, container_id, _MEMORY)
+        found = self._counter(pid, container_id, MEMORY)
         if found is None:
             return None
-        stat = _keyed(_text(f"{found.folder}/memory.stat") or "")
-        cache = stat.get("inactive_file" if found.is_v2 else "total_inactive_file", 0)
-        return float(max(found.value - cache, 0))
+        return float(max(found.value - cgroups.droppable_bytes(found), 0))
+
+    def memory_limit_bytes(self, pid: int, container_id: str | None = None) -> float | None:
+        """Return the most memory that the cgroup may have; None if it is gone or has no limit."""
+        found = self._folder(pid, container_id, MEMORY)
+        limit = None if found is None else cgroups.memory_limit(*found)
+        return None if limit is None else float(limit)
+
+    def process_count(self, pid: int, container_id: str | None = None) -> int | None:
+        """Return how many processes are in the cgroup and in those below it."""
+        found = self._folder(pid, container_id, CPU)
+        return None if found is None else cgroups.processes_in(found[0])
 
     def network_bytes(self, pid: int) -> tuple[int, int] | None:
         """Return bytes received and sent in the process's network, without its loopback.
@@ -142,7 +125,8 @@ class ProcSource:
         nothing about one container.
         """
         try:
-            if os.readlink(self._proc / str(pid) / "ns/net") == self._network_of_host():
+            network = os.readlink(f"{self._proc}/{pid}/ns/net")
+            if network == self._namespace_of_host("net"):
                 return None
         except _GONE:
             return None
@@ -151,25 +135,33 @@ class ProcSource:
         text = self._read(pid, "net/dev")
         return None if text is None else _sum_of_interfaces(text)
 
-    def _network_of_host(self) -> str:
+    def _namespace_of_host(self, kind: str) -> str:
         try:
-            return os.readlink(self._proc / "1/ns/net")
+            return os.readlink(f"{self._proc}/1/ns/{kind}")
         except (PermissionError, *_GONE):
             # Hardened kernels hide pid 1 even from root; we run in the host's network then.
-            return os.readlink(self._proc / "self/ns/net")
+            return os.readlink(f"{self._proc}/self/ns/{kind}")
 
-    def _counter(self, pid: int, container_id: str | None, kind: _Kind) -> _Counter | None:
+    def _folder(self, pid: int, container_id: str | None, kind: Kind) -> tuple[str, bool] | None:
+        """Return the cgroup's folder, and whether it is of version 2; None if that is gone."""
+        known = self._folders.get((container_id, kind)) if container_id else None
+        if known is not None:
+            return known
+        found = self._counter(pid, container_id, kind)
+        return None if found is None else (found.folder, found.is_v2)
+
+    def _counter(self, pid: int, container_id: str | None, kind: Kind) -> Counter | None:
         """Return a counter of the cgroup; None if that is gone.
 
         A container's folder has its id in its name, so it can be remembered: it can only be that
         container's, whoever has the pid by now.
         """
         known = self._folders.get((container_id, kind)) if container_id else None
-        counter = known and _count(*known, kind)
+        counter = known and cgroups.count(*known, kind)
         if counter:
             return counter
         for folder, is_v2 in self._candidates(pid, container_id, kind):
-            counter = _count(folder, is_v2, kind)
+            counter = cgroups.count(folder, is_v2, kind)
             if counter is not None:
                 if container_id:
                     self._remember(container_id, kind, (folder, is_v2))
@@ -181,13 +173,16 @@ class ProcSource:
             )
         return None
 
-    def _remember(self, container_id: str, kind: _Kind, folder: tuple[str, bool]) -> None:
-        if len(self._folders) >= _MOST_FOLDERS:
-            self._folders.clear()
+    def _remember(self, container_id: str, kind: Kind, folder: tuple[str, bool]) -> None:
+        if len(self._folders) >= self._most_folders:
+            kept = {
+                key: known for key, known in list(self._folders.items()) if os.path.exists(known[0])
+            }
+            self._folders, self._most_folders = kept, max(_FEW_FOLDERS, 2 * len(kept))
         self._folders[container_id, kind] = folder
 
     def _candidates(
-        self, pid: int, container_id: str | None, kind: _Kind
+        self, pid: int, container_id: str | None, kind: Kind
     ) -> Iterator[tuple[str, bool]]:
         """Yield the folders that may hold a counter, and whether each is of version 2."""
         for line in (self._read(pid, "cgroup") or "").splitlines():
@@ -196,7 +191,7 @@ class ProcSource:
             if inside is None:
                 continue
             if not controllers:
-                for mount in _V2:
+                for mount in cgroups.V2_MOUNTS:
                     yield f"{self._cgroup}/{mount}/{inside}", True
             elif kind.controller in controllers.split(","):
                 for mount in dict.fromkeys((controllers, *kind.v1_mounts)):
@@ -205,8 +200,7 @@ class ProcSource:
     def _read(self, pid: int, name: str) -> str | None:
         path = f"{self._proc}/{pid}/{name}"
         try:
-            with open(path, "rb", buffering=0) as file:
-                return (file.readall() or b"").decode(errors="replace")
+            return cgroups.content(path)
         except _GONE:
             return None
         except OSError as error:
@@ -226,34 +220,6 @@ def _within(path: str, container_id: str | None) -> str | None:
         if container_id in part:
             return "/".join(parts[: position + 1])
     return None
-
-
-def _count(folder: str, is_v2: bool, kind: _Kind) -> _Counter | None:
-    text = _text(f"{folder}/{kind.v2_file if is_v2 else kind.v1_file}")
-    if text is None:
-        return None
-    value = _keyed(text).get(kind.v2_key) if is_v2 and kind.v2_key else _number(text)
-    return None if value is None else _Counter(folder, is_v2, value)
-
-
-def _text(path: str) -> str | None:
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return (file.readall() or b"").decode(errors="replace")
-    except OSError:
-        return None
-
-
-def _number(text: str) -> int | None:
-    try:
-        return int(text)
-    except ValueError:
-        return None
-
-
-def _keyed(text: str) -> dict[str, int]:
-    pairs = (line.partition(" ") for line in text.splitlines())
-    return {name: int(value) for name, _, value in pairs if value.isdecimal()}
 
 
 def _sum_of_interfaces(text: str) -> tuple[int, int]:

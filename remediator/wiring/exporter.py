@@ -23,21 +23,31 @@ from remediator.exporter.containers import (
     collect_slots,
 )
 from remediator.exporter.dcgm import dcgm_collector
+from remediator.exporter.gpu_health import collect_gpu_health, leak_collector
 from remediator.exporter.gpu_watch import GpuSample, GpuWatch, take_sample
 from remediator.exporter.gpus import collect_gpus, collect_processes
 from remediator.exporter.inventory import Inventory
+from remediator.exporter.orphans import orphan_collector
 from remediator.exporter.server import ExporterServer
+from remediator.exporter.unmanaged import collect_unmanaged
 from remediator.exporter.usage import usage_collector
-from remediator.exporter.view import View, look
+from remediator.exporter.user_slices import slice_collector
+from remediator.exporter.users import collect_groups, collect_users
+from remediator.exporter.view import Residents, View, basis_of, book_of, look
 from remediator.sources.accounts import Accounts
 from remediator.sources.docker_engine import DockerSource
 from remediator.sources.nvml import NvmlSource
+from remediator.sources.nvml_xids import XidWatch
 from remediator.sources.proc import ProcSource
+from remediator.sources.user_slices import UserSlices
+from remediator.wiring.host_sources import HostSources
 
 log = logging.getLogger(__name__)
 
 # How often it is looked whether a signal asked for the limits to be read again.
 _SIGNAL_SECONDS = 0.2
+# How often what takes long is looked at ahead of the scrapes, and so how old it may be.
+_AHEAD = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +55,23 @@ class ExporterOptions:
     """What the exporter is told when it starts.
 
     ``docker_host`` as in DOCKER_HOST, None for that variable; ``limits`` None for the built-in
-    strict limits; ``gpu_metrics`` adds DCGM's families from NVML.
+    strict limits; ``gpu_metrics`` adds DCGM's families from NVML; ``permitted_host_users`` may
+    use GPUs outside containers, so that their processes are no orphans. ``events_log`` and
+    ``ds01_state_dir`` are DS01's; the roots are where the host's own folders are mounted.
     """
 
     listen: Address
     docker_host: str | None = None
     limits: Path | None = None
     gpu_metrics: bool = False
+    permitted_host_users: tuple[str, ...] = ("root",)
+    events_log: Path = Path("/var/log/ds01/events.jsonl")
+    ds01_state_dir: Path = Path("/var/lib/ds01")
     proc_root: Path = Path("/proc")
     cgroup_root: Path = Path("/sys/fs/cgroup")
+    run_root: Path = Path("/run")
     docker_timeout: timedelta = timedelta(seconds=10)
-    resync: timedelta = timedelta(seconds=15)
+    resync: timedelta = timedelta(seconds=5)
 
 
 class Exporter:
@@ -72,8 +88,18 @@ class Exporter:
         self._proc = ProcSource(options.proc_root, options.cgroup_root)
         self._users = Accounts()
         self._inventory = Inventory(self._docker, self._owner_of, resync=options.resync)
-        self._gpus = GpuWatch(partial(take_sample, self._nvml, self._proc, self._users.name_of_uid))
-        self._server = _listen(options, Scrape(self._collectors(options), self._view))
+        sample = partial(take_sample, self._nvml, self._proc, self._users.name_of_uid)
+        self._gpus = GpuWatch(
+            partial(sample, instruments=options.gpu_metrics), self._nvml.release, every=_AHEAD
+        )
+        self._residents = Residents()
+        self._slices = UserSlices(options.cgroup_root)
+        self._host = HostSources(
+            options.events_log, options.ds01_state_dir, options.run_root, options.proc_root
+        )
+        self._xids = XidWatch() if options.gpu_metrics else None
+        self._scrape = Scrape(self._collectors(options), self._view, ahead_every=_AHEAD)
+        self._server = _listen(options, self._scrape)
 
     @property
     def port(self) -> int:
@@ -84,28 +110,59 @@ class Exporter:
         """Begin to watch and to answer."""
         self._inventory.start()
         self._gpus.start()
+        self._host.start()
+        if self._xids is not None:
+            self._xids.start()
+        self._scrape.start()
         self._server.start()
 
     def stop(self) -> None:
         """Stop answering and let go of everything."""
         self._server.stop()
+        self._scrape.stop()
         self._gpus.stop()
+        if self._xids is not None:
+            self._xids.stop()
+        self._host.stop()
         self._inventory.stop()
         self._docker.close()
         self._nvml.release()
 
+    def release_driver(self, within: timedelta = timedelta(seconds=5)) -> bool:
+        """Let go of every GPU, as a reset wants it, until `resume_driver`; False if we can't.
+
+        Scrapes are answered meanwhile, from what was known of the GPUs as long as it can be true.
+        """
+        heard = self._xids is None or self._xids.release(within)
+        return self._gpus.release(within) and heard
+
+    def resume_driver(self) -> None:
+        """Ask the driver again."""
+        self._gpus.resume()
+        if self._xids is not None:
+            self._xids.resume()
+
     def _collectors(self, options: ExporterOptions) -> list[Collector]:
         collectors = [
             Collector("inventory", collect_inventory),
-            Collector("containers", collect_containers),
-            Collector("slots", collect_slots),
-            Collector("limits", collect_limits),
-            Collector("usage", usage_collector(self._proc)),
+            Collector("containers", collect_containers, basis_of),
+            Collector("slots", collect_slots, basis_of),
+            Collector("limits", collect_limits, basis_of),
+            Collector("users", collect_users, basis_of),
+            Collector("unmanaged", collect_unmanaged, basis_of),
+            Collector("groups", collect_groups, book_of),
+            Collector("user-slices", slice_collector(self._slices), ahead=True),
+            Collector("usage", usage_collector(self._proc), ahead=True),
             Collector("gpus", collect_gpus),
             Collector("processes", collect_processes),
+            Collector("gpu-health", collect_gpu_health),
+            Collector("leaks", leak_collector(self._proc)),
+            Collector("orphans", orphan_collector(self._proc, options.permitted_host_users)),
         ]
-        if options.gpu_metrics:
-            collectors.append(Collector("dcgm", dcgm_collector(socket.gethostname())))
+        collectors += self._host.collectors()
+        if self._xids is not None:
+            dcgm = dcgm_collector(socket.gethostname(), self._xids.last)
+            collectors.append(Collector("dcgm", dcgm))
         return collectors
 
     def _view(self) -> View:
@@ -116,6 +173,7 @@ class Exporter:
             self._sample(),
             book=self.limits.book,
             limits_good=self.limits.is_good,
+            residents=self._residents,
         )
 
     def _sample(self) -> GpuSample | SourceError:
@@ -164,7 +222,7 @@ def run_exporter(options: ExporterOptions) -> int:
 
 def _listen(options: ExporterOptions, scrape: Scrape) -> ExporterServer:
     try:
-        return ExporterServer(options.listen.host, options.listen.port, scrape)
+        return ExporterServer(options.listen.host, options.listen.port, scrape.collect)
     except OSError as error:
         message = f"cannot listen on {options.listen}: {error.strerror}"
         raise SetupError(message) from error

@@ -84,8 +84,8 @@ def make_worker(
 ) -> MadeWorker:
     """Return a worker ready to run; ConfigError or JournalError if it can't be made."""
     policy()
-    lock = _only_worker(settings.state_dir)
     limits = LimitsFile(settings.limits)
+    lock = _only_worker(settings.state_dir)
     journal = Journal.for_worker(settings.state_dir)
     parts = EngineParts(
         host=settings.host,

@@ -1,15 +1,23 @@
 """No alert lacks its texts, tests, runbook or route, and none of these outlives its alert."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from remediator.config.policy import read_policy
+from remediator.core.catalogue import offer_of
+from remediator.core.matchers import all_match
+from remediator.core.policy import PolicyRule
 from tests.alert_rules.shipped import (
     ALERTMANAGER,
+    POLICY,
     RULE_FILES,
     RUNBOOKS,
     alerts,
+    inhibitions,
+    names_in,
     promtool_cases,
     read,
     route_cases,
@@ -20,10 +28,17 @@ NAMES = {alert["alert"] for alert in alerts()}
 HEADINGS = ["Meaning", "Impact", "What Remediator does", "Diagnosis", "Mitigation"]
 # An alert of somebody else's and one without a severity, which prove that nothing is lost.
 STRANGERS = {"SomebodyElsesAlert", "NoSeverity"}
+# Fires always and is about no target: it can neither be quiet nor name one.
+ALWAYS_FIRING = {"Watchdog"}
+
+POLICY_RULES = read_policy(POLICY).rules
 
 each_alert = pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
 each_runbook = pytest.mark.parametrize(
     "path", sorted(RUNBOOKS.glob("*.md")), ids=lambda path: path.stem
+)
+each_inhibition = pytest.mark.parametrize(
+    "rule", inhibitions(), ids=lambda rule: rule["source_matchers"][0] + str(rule["equal"])
 )
 
 
@@ -38,9 +53,9 @@ def test_a_group_is_evaluated_at_the_interval_of_the_installation(path: Path) ->
 
 
 def test_no_name_is_given_to_two_rules() -> None:
-    names = [rule.get("alert", rule.get("record")) for rule in rules()]
+    names = Counter(rule.get("alert", rule.get("record")) for rule in rules())
 
-    assert sorted(set(names)) == sorted(names)
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 @each_alert
@@ -61,7 +76,9 @@ def test_a_summary_is_one_fixed_sentence(alert: dict[str, Any]) -> None:
 
 @each_alert
 def test_a_description_names_the_target(alert: dict[str, Any]) -> None:
-    assert "$labels.instance" in alert["annotations"]["description"]
+    named = "$labels.instance" in alert["annotations"]["description"]
+
+    assert named is (alert["alert"] not in ALWAYS_FIRING)
 
 
 @each_alert
@@ -75,7 +92,14 @@ def test_an_alert_links_to_its_own_runbook(alert: dict[str, Any]) -> None:
 def test_an_alert_is_tested_both_firing_and_quiet(alert: dict[str, Any]) -> None:
     cases = [case for case in promtool_cases() if case["alertname"] == alert["alert"]]
 
-    assert {bool(case["exp_alerts"]) for case in cases} == {True, False}
+    expected = {True} if alert["alert"] in ALWAYS_FIRING else {True, False}
+    assert {bool(case["exp_alerts"]) for case in cases} == expected
+
+
+def test_exactly_the_alerts_without_a_condition_fire_always() -> None:
+    unconditional = {alert["alert"] for alert in alerts() if alert["expr"].strip() == "vector(1)"}
+
+    assert unconditional == ALWAYS_FIRING
 
 
 def test_no_promtool_test_outlives_its_alert() -> None:
@@ -134,8 +158,99 @@ def test_people_are_reminded_by_severity(severity: str, repeat: str) -> None:
     assert route["repeat_interval"] == repeat
 
 
-def test_inhibition_names_only_alerts_that_exist() -> None:
-    inhibitions = read(ALERTMANAGER)["inhibit_rules"]
+def test_the_watchdog_is_mailed_to_nobody() -> None:
+    (route,) = (
+        one
+        for one in read(ALERTMANAGER)["route"]["routes"]
+        if one.get("matchers") == ['alertname="Watchdog"']
+    )
+    (receiver,) = (
+        one for one in read(ALERTMANAGER)["receivers"] if one["name"] == route["receiver"]
+    )
 
-    sources = {matcher for rule in inhibitions for matcher in rule["source_matchers"]}
-    assert sources <= {f'alertname="{name}"' for name in NAMES}
+    assert set(receiver) == {"name"}
+
+
+@each_alert
+def test_exactly_one_rule_of_the_example_policy_matches_an_alert(alert: dict[str, Any]) -> None:
+    labels = {"alertname": alert["alert"], **alert["labels"]}
+
+    matching = [rule.name for rule in POLICY_RULES if all_match(rule.matchers, labels)]
+
+    assert len(matching) == 1, matching
+
+
+@pytest.mark.parametrize("rule", POLICY_RULES, ids=lambda rule: rule.name)
+def test_a_rule_of_the_example_policy_names_only_alerts_that_exist(rule: PolicyRule) -> None:
+    assert names_in([str(matcher) for matcher in rule.matchers]) <= NAMES
+
+
+def test_no_rule_of_the_example_policy_goes_further_than_telling_but_the_idle_one() -> None:
+    acting = {
+        rule.name for rule in POLICY_RULES for rung in rule.rungs if offer_of(rung.remediation).acts
+    }
+
+    assert acting == {"idle container"}
+
+
+def test_each_route_case_has_the_labels_that_the_tests_of_its_rule_show() -> None:
+    strange = {
+        case["labels"]["alertname"]: sorted(case["labels"])
+        for case in route_cases()
+        if case["labels"]["alertname"] not in STRANGERS
+        and set(case["labels"]) - {"alertname"} not in labels_shown(case["labels"]["alertname"])
+    }
+    assert strange == {}
+
+
+def labels_shown(name: str) -> list[set[str]]:
+    """The labels of every alert called *name* that the promtool tests expect."""
+    cases = [case for case in promtool_cases() if case["alertname"] == name]
+    return [set(alert["exp_labels"]) for case in cases for alert in case["exp_alerts"]]
+
+
+@each_inhibition
+def test_what_inhibits_and_what_is_inhibited_can_be_compared(rule: dict[str, Any]) -> None:
+    # Prometheus makes the host of the instance.
+    compared = {"instance" if label == "host" else label for label in rule["equal"]}
+    names = names_in(rule["source_matchers"]) | names_in(rule["target_matchers"])
+
+    lacking = [name for name in names if not any(compared <= has for has in labels_shown(name))]
+    assert lacking == []
+
+
+@each_inhibition
+def test_inhibition_names_only_alerts_that_exist(rule: dict[str, Any]) -> None:
+    assert names_in(rule["source_matchers"]) | names_in(rule["target_matchers"]) <= NAMES
+
+
+@each_inhibition
+def test_what_inhibits_has_the_labels_that_are_compared(rule: dict[str, Any]) -> None:
+    """Two missing labels are equal to Alertmanager: it would mute all hosts and all GPUs."""
+    present = {matcher[:-4] for matcher in rule["source_matchers"] if matcher.endswith('!=""')}
+
+    assert present & set(rule["equal"])
+
+
+def test_no_alert_is_muted_by_what_it_mutes() -> None:
+    mutes: set[tuple[str, str]] = {
+        (source, target)
+        for rule in inhibitions()
+        for source in names_in(rule["source_matchers"])
+        for target in names_in(rule["target_matchers"])
+    }
+
+    assert {(source, target) for source, target in mutes if (target, source) in mutes} == set()
+
+
+def test_no_alert_is_muted_that_something_is_done_about() -> None:
+    """An inhibited alert does not reach Remediator either."""
+    acting = {
+        name
+        for rule in POLICY_RULES
+        if any(offer_of(rung.remediation).acts for rung in rule.rungs)
+        for name in names_in([str(matcher) for matcher in rule.matchers])
+    }
+
+    muted = {name for rule in inhibitions() for name in names_in(rule["target_matchers"])}
+    assert acting & muted == set()

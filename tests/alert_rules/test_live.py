@@ -1,19 +1,17 @@
-"""The shipped rules in a real Prometheus, and the shipped inhibition in a real Alertmanager."""
+"""The shipped rules in a real Prometheus."""
 
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
-from tests.alert_rules.shipped import ALERTMANAGER, RULE_FILES
+from tests.alert_rules.shipped import RULE_FILES
 from tests.eventually import eventually
-from tests.peers.alertmanager import Alertmanager
-from tests.peers.ports import LOOPBACK, free_port
+from tests.peers.ports import LOOPBACK
 from tests.peers.prometheus import Prometheus
 
 pytestmark = pytest.mark.integration
@@ -202,36 +200,3 @@ def test_a_killed_prometheus_goes_on_counting_where_it_was(watch: Watch) -> None
     eventually(lambda: watch.last_clock() > before + 1, 15, "the clock goes on")
 
     assert watch.clock_resets() == 0
-
-
-def test_the_greater_alert_of_a_container_inhibits_the_lesser_of_the_same_one(
-    tmp_path: Path,
-) -> None:
-    def alert(name: str, container_id: str) -> dict[str, dict[str, str]]:
-        labels = {"alertname": name, "instance": "a:9101", "container_id": container_id}
-        return {"labels": labels}
-
-    server = Alertmanager.from_shipped(tmp_path, ALERTMANAGER, f"http://{LOOPBACK}:{free_port()}")
-    server.start()
-    try:
-        server.post(
-            [
-                alert("DS01ContainerIdleSoon", "c1"),
-                alert("DS01ContainerIdleFinal", "c1"),
-                alert("DS01ContainerIdle", "c1"),
-                alert("DS01ContainerIdleSoon", "c2"),
-                alert("DS01ContainerIdleFinal", "c2"),
-            ]
-        )
-        expected = {"DS01ContainerIdle c1", "DS01ContainerIdleFinal c2"}
-        eventually(lambda: _uninhibited(server) == expected, 5, f"only {expected} are told")
-    finally:
-        server.stop()
-
-
-def _uninhibited(server: Alertmanager) -> set[str]:
-    return {
-        f"{alert['labels']['alertname']} {alert['labels']['container_id']}"
-        for alert in server.alerts()
-        if not alert["status"]["inhibitedBy"]
-    }

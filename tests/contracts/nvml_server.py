@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from remediator.core.gpus import GpuSlot, Reading
+from remediator.core.gpus import Gpu, GpuGauges, GpuHealth, GpuSlot, Reading
 from remediator.errors import SourceError
 from remediator.sources.nvml import NvmlSource
 from tests.peers.gpu.host import GpuHost
@@ -28,6 +28,26 @@ class RemoteDriver:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
+
+    def gpus(self) -> tuple[Gpu, ...]:
+        found: tuple[Gpu, ...] = self._ask("gpus")
+        return found
+
+    def reading(self, slot: GpuSlot) -> Reading:
+        found: Reading = self._ask("reading", slot)
+        return found
+
+    def health(self, gpu_uuid: str) -> GpuHealth:
+        found: GpuHealth = self._ask("health", gpu_uuid)
+        return found
+
+    def gauges(self, gpu_uuid: str) -> GpuGauges:
+        found: GpuGauges = self._ask("gauges", gpu_uuid)
+        return found
+
+    def engine_active(self, slot: GpuSlot) -> float | None:
+        found: float | None = self._ask("engine_active", slot)
+        return found
 
     def inventory(self) -> tuple[GpuSlot, ...]:
         found: tuple[GpuSlot, ...] = self._ask("inventory")

@@ -1,12 +1,14 @@
 """What the driver promises, kept by NVML with simulated GPUs and by the fake alike."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Protocol
 
 import pytest
 
-from remediator.core.gpus import LostReading, SlotReading
+from remediator.core.gpus import GpuGauges, GpuHealth, LostReading, RowRemapping, SlotReading
 from remediator.errors import SourceError
+from remediator.exporter.gpu_watch import GpuSource
 from remediator.remediations.senses import Driver
 from tests.contracts.nvml_server import RemoteDriver
 from tests.eventually import eventually
@@ -14,17 +16,27 @@ from tests.fakes import FakeDriver, a_gpu, a_mig_device
 from tests.peers.gpu.host import GpuHost
 
 
+class WholeDriver(Driver, GpuSource, Protocol):
+    """What the remediations and the exporter ask of the driver."""
+
+
 class Rig(Protocol):
     """A driver of a host with two GPUs, and what can happen to it."""
 
     @property
-    def driver(self) -> Driver: ...
+    def driver(self) -> WholeDriver: ...
     def be_busy(self, gpu: int, percent: int) -> None: ...
     def start(self, gpu: int, percent: int) -> int: ...
     def end(self, pid: int) -> None: ...
     def lose(self, gpu: int) -> None: ...
     def unload(self) -> None: ...
+    def load(self) -> None: ...
+    def restore(self, gpu: int) -> None: ...
     def cut(self, gpu: int) -> None: ...
+    def fall_ill(self, gpu: int) -> None: ...
+    def heat(self, gpu: int, celsius: int) -> None: ...
+    def share(self, pid: int, gpu: int) -> None: ...
+    def have_gpm(self, gpu: int, percent: int) -> None: ...
 
 
 class RealRig:
@@ -55,8 +67,26 @@ class RealRig:
     def unload(self) -> None:
         self._host.unload_driver()
 
+    def load(self) -> None:
+        self._host.load_driver()
+
+    def restore(self, gpu: int) -> None:
+        self._host.restore(gpu)
+
     def cut(self, gpu: int) -> None:
         self._host.partition(gpu, "1g.10gb")
+
+    def fall_ill(self, gpu: int) -> None:
+        self._host.set(gpu, recovery_action=1, remap_pending=1)
+
+    def heat(self, gpu: int, celsius: int) -> None:
+        self._host.set(gpu, temp=celsius)
+
+    def share(self, pid: int, gpu: int) -> None:
+        self._host.add_process(gpu, pid)
+
+    def have_gpm(self, gpu: int, percent: int) -> None:
+        self._host.set(gpu, gpm=1, util=percent)
 
 
 class FakeRig:
@@ -82,9 +112,28 @@ class FakeRig:
     def unload(self) -> None:
         self.driver.silent = "driver not loaded"
 
+    def load(self) -> None:
+        self.driver.silent = ""
+
+    def restore(self, gpu: int) -> None:
+        del self.driver.lost[f"GPU-{gpu}"]
+
     def cut(self, gpu: int) -> None:
         self.driver.remove(f"GPU-{gpu}")
         self.driver.add(a_mig_device(gpu))
+
+    def fall_ill(self, gpu: int) -> None:
+        rows = RowRemapping(pending=True, failed=False, uncorrectable=1)
+        self.driver.health_of[f"GPU-{gpu}"] = GpuHealth(recovery_action=1, rows=rows)
+
+    def heat(self, gpu: int, celsius: int) -> None:
+        self.driver.gauges_of[f"GPU-{gpu}"] = GpuGauges(temperature_celsius=celsius)
+
+    def share(self, pid: int, gpu: int) -> None:
+        self.driver.use(f"GPU-{gpu}", pid)
+
+    def have_gpm(self, gpu: int, percent: int) -> None:
+        self.driver.engines |= {f"MIG-{gpu}-0": percent / 100}
 
 
 @pytest.fixture(
@@ -159,6 +208,16 @@ def test_without_a_driver_there_are_no_answers(rig: Rig) -> None:
         rig.driver.readings()
     with pytest.raises(SourceError):
         rig.driver.process_utilization(slot)
+    with pytest.raises(SourceError):
+        rig.driver.gpus()
+    with pytest.raises(SourceError):
+        rig.driver.reading(slot)
+    with pytest.raises(SourceError):
+        rig.driver.health(slot.parent_uuid)
+    with pytest.raises(SourceError):
+        rig.driver.gauges(slot.parent_uuid)
+    rig.load()
+    assert rig.driver.inventory()[0] == slot
 
 
 def test_a_mig_device_is_a_slot_of_its_gpu_and_tells_no_utilisation(rig: Rig) -> None:
@@ -174,3 +233,72 @@ def test_a_mig_device_is_a_slot_of_its_gpu_and_tells_no_utilisation(rig: Rig) ->
     assert isinstance(reading, SlotReading)
     assert reading.utilization_percent is None
     assert rig.driver.process_utilization(device) is None
+
+
+def test_the_gpus_are_those_whose_slots_are_in_the_inventory(rig: Rig) -> None:
+    rig.cut(1)
+
+    gpus = rig.driver.gpus()
+
+    assert [(gpu.index, gpu.mig_enabled, gpu.lost) for gpu in gpus] == [
+        (0, False, None),
+        (1, True, None),
+    ]
+    assert all(gpu.model and gpu.pci_bus_id for gpu in gpus)
+    assert tuple(slot for gpu in gpus for slot in gpu.slots) == rig.driver.inventory()
+    assert rig.driver.reading(gpus[0].slots[0]) == rig.driver.readings()[0]
+
+
+def test_a_lost_gpu_is_listed_as_it_was_and_comes_back(rig: Rig) -> None:
+    before = rig.driver.gpus()
+    rig.lose(0)
+
+    lost, other = rig.driver.gpus()
+
+    assert lost.lost
+    assert (replace(lost, lost=None), other) == before
+    for ask in (rig.driver.health, rig.driver.gauges):
+        with pytest.raises(SourceError):
+            ask(lost.uuid)
+        assert ask(other.uuid)
+    rig.restore(0)
+    assert rig.driver.gpus() == before
+
+
+def test_the_drivers_advice_is_about_one_gpu(rig: Rig) -> None:
+    sound, ill = (gpu.uuid for gpu in rig.driver.gpus())
+    rig.fall_ill(1)
+
+    health = rig.driver.health(ill)
+
+    assert health.recovery_action == 1
+    assert health.rows == RowRemapping(pending=True, failed=False, uncorrectable=1)
+    assert rig.driver.health(sound).recovery_action == 0
+
+
+def test_the_instruments_are_read(rig: Rig) -> None:
+    cool, hot = (gpu.uuid for gpu in rig.driver.gpus())
+    rig.heat(1, 91)
+
+    assert rig.driver.gauges(hot).temperature_celsius == 91
+    assert rig.driver.gauges(cool).temperature_celsius == 35
+
+
+def test_a_process_on_two_gpus_is_on_both(rig: Rig) -> None:
+    pid = rig.start(0, 0)
+    rig.share(pid, 1)
+
+    eventually(lambda: pids(rig, 0) == [pid] == pids(rig, 1), 5, "it is listed on both")
+    rig.end(pid)
+    eventually(lambda: pids(rig, 0) == [] == pids(rig, 1), 5, "it is gone from both")
+
+
+def test_only_gpm_tells_how_busy_a_mig_device_is(rig: Rig) -> None:
+    rig.cut(1)
+    whole, device = rig.driver.inventory()
+    assert rig.driver.engine_active(device) is None
+
+    rig.have_gpm(1, 40)
+
+    eventually(lambda: rig.driver.engine_active(device) == 0.4, 5, "two samples were compared")
+    assert rig.driver.engine_active(whole) is None

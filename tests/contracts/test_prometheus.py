@@ -196,6 +196,14 @@ def test_an_alert_whose_exporter_is_down_is_not_confirmed(rig: Rig) -> None:
     assert verdict(rig, rig.labels("Down")) is Verdict.SILENT
 
 
+def test_that_an_exporter_is_down_can_be_confirmed_where_nothing_it_said_matters(rig: Rig) -> None:
+    alert = alert_with(rig.labels("Down"))
+
+    found = rig.prometheus.confirm(alert, rig.now(), exporter_must_answer=False)
+
+    assert found.report.verdict is Verdict.AGREES
+
+
 def test_an_old_evaluation_is_no_confirmation(rig: Rig) -> None:
     alert, now = alert_with(rig.labels("Firing")), rig.now()
 

@@ -1,5 +1,6 @@
 """The exporter as a process: real containers, simulated GPUs, what Prometheus would read."""
 
+import json
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from docker import DockerClient
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
+from tests.contracts.exporter_metrics import EXPORTER_METRICS
 from tests.eventually import eventually
 from tests.peers.dockerd import DockerEngine
 from tests.peers.gpu.host import GpuHost
@@ -30,7 +33,16 @@ pytestmark = [pytest.mark.integration, pytest.mark.docker, pytest.mark.gpu]
 
 MIB = 1024 * 1024
 # Names that dashboards have used for years; promtool dislikes them.
-INHERITED = ("DCGM_", "ds01_containers_total ", "label names should be written")
+INHERITED = (
+    *("DCGM_", "ds01_containers_total ", "ds01_events_24h_total ", "ds01_lifecycle_events_total "),
+    *("ds01_group_members_total ", "ds01_ssh_sessions_total ", "ds01_user_containers_count "),
+    "ds01_unmanaged_gpu_count ",
+    "label names should be written",
+)
+# These need a sick GPU, or half a minute of suspicion: tests/integration/test_exporter_gpus.py.
+SERVED_EMPTY = {"ds01_gpu_orphan_process"}
+LABEL = re.compile(r'(\w+)="(?:[^"\\\n]|\\.)*"')
+SERIES = re.compile(r"^(\w+)(?:\{(.*)\})? \S+$", re.MULTILINE)
 
 
 class Exporter:
@@ -163,7 +175,8 @@ def test_a_life_is_followed_within_a_moment(
     container.stop(timeout=0)
     eventually(lambda: exporter.value("ds01_container_running", **running) == 0, 2, "it stopped")
     assert exporter.value("ds01_container_finished_time_seconds", **running)
-    assert exporter.value("ds01_container_cpu_usage_seconds_total", **running) is None
+    cpu = "ds01_container_cpu_usage_seconds_total"
+    eventually(lambda: exporter.value(cpu, **running) is None, 5, "it uses nothing any more")
     container.remove()
     eventually(lambda: exporter.value("ds01_container_running", **running) is None, 2, "gone")
 
@@ -187,7 +200,7 @@ def test_usage_comes_from_the_kernel(
     start: Start, host: GpuHost, docker_client: DockerClient
 ) -> None:
     container = run_gpu_container(
-        docker_client, host, "busy", command=["sh", "-c", "while :; do :; done"]
+        docker_client, host, "busy", command=["sh", "-c", "while :; do :; done"], mem_limit="64m"
     )
     exporter = start()
     one = {"container_id": container.id}
@@ -198,6 +211,8 @@ def test_usage_comes_from_the_kernel(
     before = eventually(cpu, 5, "CPU time is shown")
     eventually(lambda: cpu() > before + 0.1, 10, "CPU time grows")
     assert (exporter.value("ds01_container_memory_usage_bytes", **one) or 0) > 0
+    assert exporter.value("ds01_container_memory_limit_bytes", **one) == 64 * MIB
+    assert exporter.value("ds01_container_processes", **one) == 1
     assert exporter.value("ds01_container_network_receive_bytes_total", **one) == 0
 
 
@@ -260,18 +275,24 @@ def test_a_lost_gpu_and_a_lost_driver_hide_nothing_else(
     run_gpu_container(docker_client, host, "known", gpus=(1,))
     exporter = start("--gpu-metrics")
     host.lose(0)
-    served = {labels["UUID"] for labels, _ in exporter.rows("DCGM_FI_DEV_GPU_TEMP")}
-    assert served == {host.uuid(1)}
-    assert exporter.value("ds01_collector_success", collector="slots") == 1
+
+    def served() -> set[str]:
+        return {labels["UUID"] for labels, _ in exporter.rows("DCGM_FI_DEV_GPU_TEMP")}
+
+    def slots() -> float | None:
+        return exporter.value("ds01_collector_success", collector="slots")
+
+    eventually(lambda: served() == {host.uuid(1)}, 10, "the lost GPU is silent")
+    assert slots() == 1
 
     host.unload_driver()
-    assert exporter.value("ds01_collector_success", collector="slots") == 0
+    eventually(lambda: slots() == 0, 10, "the driver is missed")
     assert exporter.value("ds01_collector_success", collector="containers") == 1
     assert exporter.rows("ds01_container_gpu") == []
     assert len(exporter.rows("ds01_container_info")) == 1
 
     host.load_driver()
-    eventually(lambda: exporter.rows("ds01_container_gpu"), 5, "the driver is back")
+    eventually(lambda: exporter.rows("ds01_container_gpu"), 10, "the driver is back")
 
 
 def test_a_repartition_shows_without_a_restart(
@@ -284,8 +305,11 @@ def test_a_repartition_shows_without_a_restart(
 
     new, *_ = host.partition(1, "3g.40gb")
 
-    slots = {labels["mig_uuid"] for labels, _ in exporter.rows("ds01_mig_slot_info")}
-    assert slots == {new.uuid}
+    def slots() -> set[str]:
+        return {labels["mig_uuid"] for labels, _ in exporter.rows("ds01_mig_slot_info")}
+
+    # GPUs are looked at ahead of the scrapes, now and then.
+    eventually(lambda: slots() == {new.uuid}, 10, "the new slice is there")
     assert exporter.value("ds01_mig_mapping_status") == 0
 
 
@@ -311,12 +335,198 @@ def test_limits_are_reloaded_and_a_broken_edit_keeps_the_last_good_ones(
     assert exporter.value("ds01_limits_last_reload_successful") == 1
 
 
+class Ds01:
+    """DS01's files and a /run in a folder, with one of everything."""
+
+    def __init__(self, folder: Path) -> None:
+        self.limits = folder / "limits.yaml"
+        self.events = folder / "events.jsonl"
+        self.state = folder / "state"
+        self.run = folder / "run"
+        self.limits.write_text("groups: {lab: {members: [alice]}}\n")
+        self.state.mkdir()
+        self.log("maintenance.idle_kill")
+        self.log_in("3", "alice")
+
+    def log(self, kind: str) -> None:
+        now = datetime.now(UTC).isoformat()
+        with self.events.open("a") as file:
+            file.write(json.dumps({"timestamp": now, "event_type": kind}) + "\n")
+
+    def log_in(self, session: str, user: str) -> None:
+        sessions = self.run / "systemd/sessions"
+        sessions.mkdir(parents=True, exist_ok=True)
+        (sessions / session).write_text(f"USER={user}\nREMOTE=1\nSTATE=active\nCLASS=user\n")
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        return (
+            *("--limits", str(self.limits), "--events-log", str(self.events)),
+            *("--ds01-state-dir", str(self.state), "--run-root", str(self.run)),
+        )
+
+
+@pytest.fixture
+def ds01(tmp_path: Path) -> Ds01:
+    return Ds01(tmp_path)
+
+
+def test_every_family_of_the_contract_is_served_as_it_says(
+    start: Start, host: GpuHost, docker_client: DockerClient, ds01: Ds01, tmp_path: Path
+) -> None:
+    host.partition(1, "1g.10gb", "2g.20gb")
+    host.set(0, memory_temp=50)
+    (tmp_path / ".keep-alive").touch()
+    run_gpu_container(
+        docker_client,
+        host,
+        "work",
+        labels={"ds01.user": "alice"},
+        volumes=[f"{tmp_path}:/workspace"],
+        mem_limit="64m",
+        cgroup_parent="/ds01.slice/ds01-lab.slice/ds01-lab-alice.slice",
+    )
+    run_gpu_container(docker_client, host, "done").stop(timeout=0)
+    exporter = start("--gpu-metrics", *ds01.flags)
+    eventually(lambda: exporter.rows("DCGM_FI_DEV_GPU_TEMP"), 10, "the GPUs were looked at")
+    eventually(lambda: exporter.rows("ds01_container_processes"), 10, "and the containers")
+
+    text = exporter.get()
+
+    kinds = dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE))
+    labels = {name: tuple(LABEL.findall(inside)) for name, inside in SERIES.findall(text)}
+    assert kinds == {row.name: row.kind for row in EXPORTER_METRICS}
+    assert labels == {r.name: r.labels for r in EXPORTER_METRICS if r.name not in SERVED_EMPTY}
+
+
+def test_a_user_is_shown_with_all_that_is_theirs(
+    start: Start, host: GpuHost, docker_client: DockerClient, ds01: Ds01
+) -> None:
+    alice = {"ds01.user": "alice"}
+    run_gpu_container(docker_client, host, "one", gpus=(0,), labels=alice)
+    run_gpu_container(docker_client, host, "two", gpus=(0, 1), labels=alice)
+    run_gpu_container(docker_client, host, "ours", labels={"ds01.managed": "true", **alice})
+    exporter = start(*ds01.flags)
+
+    def value(name: str) -> float | None:
+        return exporter.value(name, user="alice")
+
+    eventually(lambda: value("ds01_user_gpus_allocated") == 2, 5, "two slots, one of them shared")
+    assert value("ds01_user_gpu_equivalents") == 2
+    assert value("ds01_user_mig_allocated") == 2
+    assert value("ds01_user_containers_count") == 3
+    assert value("ds01_user_group_info") == 1
+    assert value("ds01_ssh_sessions_active") == 1
+    assert exporter.value("ds01_unmanaged_gpu_count") == 2
+    ds01.log_in("4", "alice")
+    assert value("ds01_ssh_sessions_active") == 2
+
+
+def test_a_slice_is_shown_with_its_users_whole_name(
+    start: Start, host: GpuHost, docker_client: DockerClient, ds01: Ds01
+) -> None:
+    ds01.limits.write_text('groups: {lab: {members: ["h.baker@hertie-school.lan"]}}\n')
+    run_gpu_container(
+        docker_client,
+        host,
+        "busy",
+        command=["sh", "-c", "while :; do :; done"],
+        cgroup_parent="/ds01.slice/ds01-lab.slice/ds01-lab-h_baker.slice",
+    )
+    exporter = start(*ds01.flags)
+    whose = {"user": "h.baker@hertie-school.lan", "group": "lab"}
+
+    def cpu() -> float:
+        return exporter.value("ds01_user_cpu_usage_seconds_total", **whose) or 0
+
+    before = eventually(cpu, 5, "CPU time is shown")
+    eventually(lambda: cpu() > before + 0.1, 10, "CPU time grows")
+    assert (exporter.value("ds01_user_memory_current_bytes", **whose) or 0) > 0
+
+
+def test_events_are_counted_as_they_come_through_a_rotation(start: Start, ds01: Ds01) -> None:
+    exporter = start(*ds01.flags)
+
+    def kills() -> float | None:
+        return exporter.value("ds01_lifecycle_events_total", action="idle_kill")
+
+    assert kills() == 1
+    ds01.log("maintenance.idle_kill")
+    assert kills() == 2
+    ds01.events.rename(ds01.events.with_suffix(".jsonl.1"))
+    assert kills() == 2
+    ds01.log("maintenance.idle_kill")
+    assert kills() == 3
+    assert exporter.value("ds01_events_24h_total", event_type="maintenance.idle_kill") == 3
+
+
+def test_a_file_that_cannot_be_read_costs_only_its_own_families(start: Start, ds01: Ds01) -> None:
+    exporter = start(*ds01.flags)
+    assert exporter.value("ds01_collector_success", collector="events") == 1
+    ds01.events.unlink()
+    ds01.events.mkdir()
+
+    assert exporter.value("ds01_collector_success", collector="events") == 0
+    assert exporter.value("ds01_lifecycle_events_total", action="idle_kill") == 1
+    assert exporter.value("ds01_collector_success", collector="state-disk") == 1
+    assert exporter.value("ds01_ssh_sessions_total") == 1
+    assert (exporter.value("ds01_source_age_seconds", source="events-log") or 0) > 0
+    assert f"cannot read {ds01.events}" in exporter.daemon.log_tail()
+
+
+def test_a_host_without_ds01s_files_has_none_of_their_troubles(
+    start: Start, tmp_path: Path
+) -> None:
+    gone = str(tmp_path / "gone")
+    exporter = start("--events-log", gone, "--ds01-state-dir", gone, "--run-root", gone)
+
+    success = {row["collector"]: v for row, v in exporter.rows("ds01_collector_success")}
+    hosts = ("events", "state-disk", "sessions", "user-slices", "groups")
+    assert {name: success[name] for name in hosts} == dict.fromkeys(hosts, 1)
+    assert len(exporter.rows("ds01_lifecycle_events_total")) == 7
+    assert exporter.rows("ds01_ssh_sessions_total") == []
+
+
+def test_labels_from_outside_hide_no_family(
+    start: Start, host: GpuHost, docker_client: DockerClient, ds01: Ds01
+) -> None:
+    exporter = start(*ds01.flags)
+    run_gpu_container(docker_client, host, "plain", labels={"ds01.user": "alice"})
+    eventually(lambda: exporter.rows("ds01_container_info"), 5, "it is shown")
+    before = set(re.findall(r"^# TYPE (\w+)", exporter.get(), re.MULTILINE))
+
+    run_gpu_container(
+        docker_client,
+        host,
+        "hostile",
+        labels={
+            "ds01.interface": 'a"\n\\' * 25_000,
+            "ds01.user": 'b"\n\\',
+            "ds01.container_type": "\u2028}\n# TYPE x",
+            "ds01.gpu.uuids": 'GPU-\n"',
+        },
+    )
+    run_gpu_container(
+        docker_client, host, "api", labels={"ds01.interface": "api", "ds01.gpu.slots": "all"}
+    )
+    ds01.log('"\n\\ \u2028' * 1000)
+    ds01.log_in("5", 'a"b\\')
+    eventually(lambda: len(exporter.rows("ds01_container_info")) == 3, 5, "all are shown")
+
+    text = exporter.get()
+    assert set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE)) == before
+    assert len(text) < 100_000
+    assert exporter.value("ds01_unmanaged_gpu_all_access") == 0, "DS01's API made it"
+    slots = exporter.rows("ds01_container_gpu")
+    assert len(slots) == 1 + 1 + 2
+
+
 def test_the_format_is_valid_in_both_dialects(
-    start: Start, host: GpuHost, docker_client: DockerClient
+    start: Start, host: GpuHost, docker_client: DockerClient, ds01: Ds01
 ) -> None:
     run_gpu_container(docker_client, host, "odd", labels={"ds01.user": 'a"b\\\n'})
     host.start_task(1)
-    exporter = start("--gpu-metrics")
+    exporter = start("--gpu-metrics", *ds01.flags)
 
     checked = subprocess.run(
         [require_tool("promtool"), "check", "metrics"],

@@ -14,7 +14,7 @@ from tests.peers.smtp import MailServer
 
 _TIMEOUT_SECONDS = 10
 
-# The labels that name one target: the grouping of the shipped remediation route.
+# The labels that name one target; the shipped remediation route groups by all labels instead.
 TARGET_LABELS = ("alertname", "instance", "container_id", "UUID", "GPU_I_ID")
 
 

@@ -10,6 +10,7 @@ PACKAGES=(
     prometheus prometheus-alertmanager docker.io iptables busybox-static debootstrap
     gcc libc6-dev make pkg-config libgirepository1.0-dev libcairo2-dev
     python3-venv python3-dev bsdutils bsdextrautils ca-certificates
+    openssh-client openssh-server
 )
 # What those packages would start at boot, by package.
 declare -A SERVICES=(
@@ -17,6 +18,7 @@ declare -A SERVICES=(
     [prometheus-alertmanager]="prometheus-alertmanager.service"
     [docker.io]="docker.service docker.socket"
     [containerd]="containerd.service"
+    [openssh-server]="ssh.service ssh.socket"
 )
 STAMP=.venv/.installed
 
@@ -88,10 +90,11 @@ install_packages() {
 ensure_packages() {
     local missing
     if ! command -v apt-get >/dev/null; then
-        fail "this is not Debian or Ubuntu: install Prometheus, Alertmanager, Docker, a static" \
-            "busybox, debootstrap, gcc, make, pkg-config, Python 3.11 or newer with venv and" \
-            "headers, and the headers of GObject introspection 1.0 and cairo yourself, then run" \
-            "python3 -m venv .venv && .venv/bin/pip install -e '.[dev,dbus]' && touch $STAMP"
+        fail "this is not Debian or Ubuntu: install Prometheus, Alertmanager, Docker, OpenSSH," \
+            "a static busybox, debootstrap, gcc, make, pkg-config, Python 3.11 or newer with" \
+            "venv and headers, and the headers of GObject introspection 1.0 and cairo yourself," \
+            "then run python3 -m venv .venv && .venv/bin/pip install -e '.[dev,dbus]' &&" \
+            "touch $STAMP"
     fi
     mapfile -t missing < <(missing_packages)
     if ((${#missing[@]} == 0)); then

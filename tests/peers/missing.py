@@ -32,6 +32,9 @@ PACKAGES = {
     "wall": "bsdutils",
     "write": "bsdextrautils",
     "setpriv": "util-linux",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "sshd": "openssh-server",
 }
 
 # Upstream's archives name some programs otherwise than Debian does.

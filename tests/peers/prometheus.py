@@ -40,7 +40,8 @@ class Prometheus:
 
     *scrape* maps a job to its addresses (``host:port``); everything is scraped and evaluated
     every *interval*. *rule_interval* replaces the interval that groups of the rule files ask for,
-    so that shipped rules can be watched without waiting half a minute.
+    and *waits* every ``for`` and ``keep_firing_for``, so that shipped rules can be watched without
+    waiting for minutes.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Prometheus:
         alertmanagers: Iterable[str] = (),
         *,
         rule_interval: str | None = None,
+        waits: str | None = None,
         arguments: Sequence[str] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -60,6 +62,7 @@ class Prometheus:
         self.url = f"http://{LOOPBACK}:{self.port}"
         self._interval = interval
         self._rule_interval = rule_interval
+        self._waits = waits
         self._rule_files = [Path(path) for path in rule_files]
         self._scrape = {job: list(addresses) for job, addresses in (scrape or {}).items()}
         self._alertmanagers = list(alertmanagers)
@@ -172,11 +175,15 @@ class Prometheus:
         (self.folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
 
     def _rule_file(self, path: Path) -> Path:
-        if self._rule_interval is None:
+        if self._rule_interval is None and self._waits is None:
             return path.resolve()
         rules = yaml.safe_load(path.read_text())
         for group in rules["groups"]:
-            group["interval"] = self._rule_interval
+            if self._rule_interval is not None:
+                group["interval"] = self._rule_interval
+            for rule in group["rules"]:
+                for wait in {"for", "keep_firing_for"} & rule.keys():
+                    rule[wait] = self._waits or rule[wait]
         copy = self.folder / "rules" / path.name
         copy.parent.mkdir(exist_ok=True)
         copy.write_text(yaml.safe_dump(rules, sort_keys=False))

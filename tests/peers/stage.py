@@ -64,6 +64,7 @@ class Stage:
         alertmanagers: Iterable[str] = (),
         *,
         rule_interval: str | None = None,
+        waits: str | None = None,
         arguments: Sequence[str] = (),
     ) -> Prometheus:
         """A started `Prometheus`."""
@@ -74,6 +75,7 @@ class Stage:
             interval,
             alertmanagers,
             rule_interval=rule_interval,
+            waits=waits,
             arguments=arguments,
         )
         return self._begin(prometheus, prometheus.daemon)

@@ -24,7 +24,7 @@ from tests.eventually import eventually
 from tests.peers.dockerd import SESSION_PEER
 from tests.peers.missing import PeerMissingError, require_root, require_tool
 
-PACKAGES = ("systemd", "dbus", "python3-minimal")
+PACKAGES = ("systemd", "dbus", "python3-minimal", "openssh-client")
 CACHE = Path(__file__).resolve().parents[2] / ".cache"
 
 _REPOSITORY = "systemd-host"

@@ -66,6 +66,10 @@ def settles(site: EngineSite, *states: str) -> None:
     eventually(lambda: site.states() == [*states], 10, f"attempts are {states}")
 
 
+def running(site: EngineSite, remediation: str = "stop-container") -> float:
+    return site.metric("attempts_running", remediation=remediation)
+
+
 def test_a_stored_delivery_ends_as_a_settled_attempt_and_a_sent_notice(site: EngineSite) -> None:
     with site.working():
         site.store(body_of(about("c")))
@@ -148,7 +152,7 @@ def test_an_unknown_effect_rests_before_it_is_verified_again(site: EngineSite) -
     site.store(body_of(about("c")))
     with site.working():
         settles(site, "unknown")
-        eventually(lambda: site.metric("attempts_running") == 0, 5, "nobody has it in hand")
+        eventually(lambda: running(site) == 0, 5, "nobody has it in hand")
         site.clock.advance(29 * SECOND)
         site.store(body_of(about("d")))
         settles(site, "unknown", "succeeded")
@@ -191,6 +195,17 @@ def test_an_unwritable_journal_takes_no_delivery_and_loses_none(site: EngineSite
         assert site.journal.incidents.latest(1) == []
     with site.working():
         settles(site, "succeeded")
+
+
+def test_the_age_of_a_delivery_that_cannot_be_taken_is_known(site: EngineSite) -> None:
+    site.store(body_of(about("c")))
+    site.clock.advance(2 * MINUTE)
+    with unwritable(site.folder, "intake"), site.working():
+        eventually(lambda: site.metric("errors_total") > 0, 5, "the journal failed")
+        assert site.metric("oldest_delivery_seconds") == 120
+        assert site.metric("backlog_deliveries") == 1
+    with site.working():
+        eventually(lambda: site.metric("oldest_delivery_seconds") == 0, 5, "it was taken")
 
 
 def test_a_worker_that_is_told_to_stop_finishes_what_it_has_in_hand(slow_site: SlowSite) -> None:
@@ -249,3 +264,14 @@ def test_a_clock_that_is_set_back_stops_nothing(site: EngineSite) -> None:
         site.clock.advance(-10 * HOUR)
         site.store(body_of(about("d")))
         settles(site, "succeeded", "succeeded")
+
+
+def test_what_is_being_carried_out_is_counted_by_remediation(slow_site: SlowSite) -> None:
+    site, slow = slow_site
+    site.store(body_of(about("a")))
+    with site.working():
+        eventually(slow.waiting.is_set, 5, "one is being stopped")
+        assert running(site) == 1
+        assert running(site, "notify-only") == 0
+        slow.goes_on.set()
+        eventually(lambda: running(site) == 0, 5, "it has been carried out")

@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 
 from remediator.core.containers import ContainerFacts
 from remediator.core.gpu_claims import GpuClaims
-from remediator.core.gpus import Gpu, GpuProcess, GpuSlot, LostReading, Reading, SlotReading
+from remediator.core.gpus import Gpu, GpuSlot
 from remediator.core.limits import LimitsBook
 from remediator.core.ownership import Owner
 from remediator.errors import SourceError
@@ -23,8 +23,7 @@ from remediator.exporter.containers import (
     collect_limits,
     collect_slots,
 )
-from remediator.exporter.dcgm import dcgm_collector
-from remediator.exporter.gpu_watch import GpuSample, GpuWatch, SlotProcess, take_sample
+from remediator.exporter.gpu_watch import GpuSample, GpuWatch, SlotProcess
 from remediator.exporter.gpus import collect_gpus, collect_processes
 from remediator.exporter.inventory import Snapshot, Tracked
 from remediator.exporter.usage import usage_collector
@@ -295,52 +294,6 @@ def test_a_process_belongs_to_its_containers_owner() -> None:
     assert math.isnan(found[1][1])
 
 
-def a_reading(slot: GpuSlot, percent: float | None) -> SlotReading:
-    return SlotReading(slot, percent, 3 * MIB, 10 * MIB, ())
-
-
-def test_dcgm_families_say_what_nvml_can_tell_in_dcgms_units() -> None:
-    sample = GpuSample(
-        GPUS,
-        readings=(a_reading(WHOLE, 80), a_reading(FIRST, None)),
-        temperatures={"GPU-a": 41, "GPU-b": 42},
-        powers={"GPU-a": 300},
-    )
-    collect = dcgm_collector("host")
-
-    def of(name: str) -> dict[tuple[str, str], float]:
-        found = rows(collect(a_view(gpus=sample)), name)
-        return {(labels["UUID"], labels["GPU_I_ID"]): value for labels, value in found}
-
-    assert of("DCGM_FI_DEV_GPU_UTIL") == {("GPU-a", ""): 80}
-    assert of("DCGM_FI_PROF_GR_ENGINE_ACTIVE") == {("GPU-a", ""): 0.8}
-    assert of("DCGM_FI_DEV_FB_USED") == {("GPU-a", ""): 3, ("GPU-b", "3"): 3}
-    assert of("DCGM_FI_DEV_FB_FREE") == {("GPU-a", ""): 7, ("GPU-b", "3"): 7}
-    assert of("DCGM_FI_DEV_GPU_TEMP") == {
-        ("GPU-a", ""): 41,
-        ("GPU-b", "3"): 42,
-        ("GPU-b", "5"): 42,
-    }
-    assert of("DCGM_FI_DEV_POWER_USAGE") == {("GPU-a", ""): 300}
-
-
-def test_dcgm_labels_are_dcgm_exporters() -> None:
-    sample = GpuSample(GPUS, readings=(a_reading(FIRST, None),))
-
-    [(labels, _)] = rows(dcgm_collector("host")(a_view(gpus=sample)), "DCGM_FI_DEV_FB_USED")
-
-    assert labels == {
-        "gpu": "1",
-        "UUID": "GPU-b",
-        "pci_bus_id": "00000000:02:00.0",
-        "device": "nvidia1",
-        "modelName": "NVIDIA A100",
-        "Hostname": "host",
-        "GPU_I_PROFILE": "1g.10gb",
-        "GPU_I_ID": "3",
-    }
-
-
 class Usage:
     """A kernel: pid 666 cannot be read, 404 is gone, 1 is in the host's network."""
 
@@ -351,6 +304,12 @@ class Usage:
 
     def memory_bytes(self, pid: int, container_id: str | None = None) -> float | None:
         return 1000
+
+    def memory_limit_bytes(self, pid: int, container_id: str | None = None) -> float | None:
+        return None if pid == 1 else 2000
+
+    def process_count(self, pid: int, container_id: str | None = None) -> int | None:
+        return 3
 
     def network_bytes(self, pid: int) -> tuple[int, int] | None:
         return None if pid == 1 else (10, 20)
@@ -372,6 +331,8 @@ def test_usage_that_cannot_be_read_costs_only_that_container() -> None:
 
     assert ids("ds01_container_cpu_usage_seconds") == ["a", "d"]
     assert ids("ds01_container_memory_usage_bytes") == ["a", "d"]
+    assert ids("ds01_container_memory_limit_bytes") == ["a"]
+    assert ids("ds01_container_processes") == ["a", "d"]
     assert ids("ds01_container_network_receive_bytes") == ["a"]
     assert [sample.value for sample in served["ds01_collector_success"].samples] == [0]
 
@@ -440,70 +401,6 @@ def test_the_age_of_the_inventory_is_told_while_docker_is_silent() -> None:
 
     assert served["ds01_inventory_age_seconds"].samples[0].value == 60
     assert [s.value for s in served["ds01_collector_success"].samples] == [0, 1]
-
-
-class Driver:
-    """Two GPUs, the second of which may be lost."""
-
-    def __init__(self, lost: str | None = None) -> None:
-        first, second = GPUS
-        self._gpus = (
-            first,
-            Gpu(1, "GPU-b", "NVIDIA A100", "", mig_enabled=True, slots=second.slots, lost=lost),
-        )
-
-    def gpus(self) -> tuple[Gpu, ...]:
-        return self._gpus
-
-    def reading(self, slot: GpuSlot) -> Reading:
-        if slot is SECOND:
-            return LostReading(slot, "GPU is lost")
-        return SlotReading(slot, 10, MIB, MIB, (GpuProcess(7, MIB, "compute"),))
-
-    def temperature(self, gpu_uuid: str) -> float | None:
-        if gpu_uuid == "GPU-b":
-            raise SourceError("lost a moment ago")
-        return 40
-
-    def power(self, gpu_uuid: str) -> float | None:
-        return None
-
-
-class Processes:
-    """Every process is container a's, or ended."""
-
-    def __init__(self, started: int | None = 70) -> None:
-        self._started = started
-
-    def container_id_in_cgroup(self, pid: int) -> str | None:
-        return "a" * 64
-
-    def start_ticks(self, pid: int) -> int | None:
-        return self._started
-
-    def owner_uid(self, pid: int) -> int | None:
-        return 1001
-
-    def comm(self, pid: int) -> str | None:
-        return "python"
-
-
-def test_a_lost_gpu_lacks_only_its_own_readings() -> None:
-    sample = take_sample(Driver(lost="GPU is lost"), Processes(), {1001: "alice"}.get)
-
-    assert [reading.slot for reading in sample.readings] == [WHOLE]
-    assert sample.slots == (WHOLE, FIRST, SECOND)
-    assert sample.temperatures == {"GPU-a": 40}
-
-
-def test_a_sample_identifies_its_processes() -> None:
-    sample = take_sample(Driver(), Processes(), {}.get)
-
-    assert [(p.slot, p.pid, p.start_ticks, p.user) for p in sample.processes] == [
-        (WHOLE, 7, 70, "1001"),
-        (FIRST, 7, 70, "1001"),
-    ]
-    assert take_sample(Driver(), Processes(started=None), {}.get).processes == ()
 
 
 def test_a_hanging_driver_hangs_no_scrape() -> None:

@@ -53,14 +53,18 @@ class FakeEngine:
     def __init__(self, *containers: ContainerFacts) -> None:
         self.containers = {facts.id: facts for facts in containers}
         self.down = False
+        self.bug: Exception | None = None
         self.inspected: list[str] = []
         self.listed = 0
         self.keep_alive: tuple[datetime, datetime] | None = None
         self.keep_alive_broken = False
+        self.keep_alive_looks = 0
         self.feeds: list[Feed] = []
 
     def list(self) -> tuple[ContainerSummary, ...]:
         self.listed += 1
+        if self.bug is not None:
+            raise self.bug
         return tuple(ContainerSummary(f.id, f.name, f.state) for f in self.containers.values())
 
     def inspect(self, container_id: str) -> ContainerFacts:
@@ -76,6 +80,7 @@ class FakeEngine:
         return self.feeds[-1]
 
     def keep_alive_at(self, facts: ContainerFacts) -> tuple[datetime, datetime] | None:
+        self.keep_alive_looks += 1
         if self.keep_alive_broken:
             raise SourceError("unreadable")
         return self.keep_alive
@@ -177,6 +182,20 @@ def test_an_engine_that_is_down_is_tried_again_and_told_of() -> None:
         assert inventory.snapshot().problem is None
 
 
+def test_an_error_that_nobody_thought_of_is_told_and_survived() -> None:
+    engine = FakeEngine(facts_of("a"))
+    with following(engine) as inventory:
+        engine.bug = ZeroDivisionError("a bug")
+        engine.feeds[0].close()
+        eventually(
+            lambda: inventory.snapshot().problem == "ZeroDivisionError('a bug')", 5, "it is told"
+        )
+        engine.bug = None
+        engine.containers["b"] = facts_of("b")
+
+        eventually(lambda: set(known(inventory)) == {"a", "b"}, 5, "it goes on")
+
+
 def test_what_was_known_stays_while_the_engine_is_down() -> None:
     engine = FakeEngine(facts_of("a"))
     with following(engine) as inventory:
@@ -202,3 +221,39 @@ def test_a_keep_alive_is_seen_and_survives_a_failing_look() -> None:
         engine.keep_alive_broken = False
         engine.keep_alive = None
         eventually(lambda: known(inventory)["a"].keep_alive is None, 5, "it was taken away")
+
+
+def test_a_container_without_change_stays_the_same_object() -> None:
+    engine = FakeEngine(facts_of("a"))
+    engine.keep_alive = (NOON, NOON)
+    with following(engine) as inventory:
+        before, looks = known(inventory)["a"], engine.keep_alive_looks
+        eventually(lambda: engine.keep_alive_looks > looks + 2, 5, "it is looked at again")
+
+        assert known(inventory)["a"] is before
+
+
+def test_an_event_that_a_new_feed_repeats_is_taken_once() -> None:
+    engine = FakeEngine()
+    with following(engine) as inventory:
+        engine.change(facts_of("a"), "start")
+        eventually(lambda: known(inventory), 5, "a is known")
+        engine.feeds[0].events.put(ContainerEvent("a", "start", NOON))
+        engine.change(facts_of("b"), "start")
+        eventually(lambda: "b" in known(inventory), 5, "b is known")
+
+    assert engine.inspected == ["a", "b"]
+
+
+def test_nothing_is_kept_of_containers_that_are_gone() -> None:
+    engine = FakeEngine(facts_of("a"))
+    with following(engine) as inventory:
+        for number in range(1000):
+            engine.change(facts_of(f"c{number}"), "start")
+            engine.remove(f"c{number}")
+        engine.change(facts_of("last"), "start")
+        eventually(lambda: "last" in known(inventory), 5, "all events are heard")
+
+        assert set(known(inventory)) == {"a", "last"}
+        held = [value for value in vars(inventory).values() if isinstance(value, (dict, list, set))]
+        assert sum(map(len, held)) < 10

@@ -2,10 +2,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from remediator.core.exemptions import Exemption
 from remediator.core.lifecycle import (
     idle_timeout_under_demand,
     is_infrastructure,
     keep_alive_until,
+    may_idle_because,
 )
 from remediator.core.limits import Limits, LimitsBook
 
@@ -37,6 +39,16 @@ def test_infrastructure_is_what_the_labels_protect(labels: dict[str, str], expec
 )
 def test_a_keep_alive_protects_for_a_day_at_most(mtime: datetime, ctime: datetime) -> None:
     assert keep_alive_until(mtime, ctime, Limits()) == NOON + DAY
+
+
+def test_who_may_idle_is_told_by_the_exemption_else_by_the_limits() -> None:
+    exemption = Exemption("alice", frozenset({"idle_timeout"}), "thesis", "X", NOON)
+
+    assert may_idle_because(Limits()) is None
+    assert may_idle_because(Limits(group="g", idle_timeout=None)) == (
+        "the limits of group g let it idle"
+    )
+    assert may_idle_because(Limits(idle_timeout=None, idle_exemption=exemption)) == str(exemption)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -16,6 +19,8 @@ from remediator.metrics import (
 )
 from remediator.notifiers.mail import Mail
 from remediator.notifiers.wall import Wall
+
+RULES = Path(__file__).parents[2] / "alert_rules" / "remediator.yml"
 
 
 @pytest.fixture
@@ -46,8 +51,13 @@ def test_every_end_of_every_remediation_is_counted_from_zero(
     for state in set(AttemptState) - IN_PROGRESS:
         labels = {"remediation": name, "outcome": state.value}
         assert worker.get_sample_value("remediator_attempts_total", labels) == 0
+    assert worker.get_sample_value("remediator_attempts_running", {"remediation": name}) == 0
     count = "remediator_attempt_duration_seconds_count"
     assert worker.get_sample_value(count, {"remediation": name}) == 0
+
+
+def test_the_breaker_is_closed_until_it_is_known(worker: CollectorRegistry) -> None:
+    assert worker.get_sample_value("remediator_breaker_open") == 0
 
 
 def test_every_notice_is_counted_from_zero(worker: CollectorRegistry) -> None:
@@ -89,6 +99,18 @@ def test_every_metric_is_ours_and_says_what_it_is(make: type) -> None:
     assert names
     assert all(name.startswith("remediator_") for name in names)
     assert names <= helped | {name for name in names if name.endswith("_created")}
+
+
+def test_the_rules_about_remediator_ask_only_for_metrics_that_it_has() -> None:
+    registry = CollectorRegistry()
+    ReceiverMetrics(registry)
+    WorkerMetrics(registry)
+    there = {sample.name for family in registry.collect() for sample in family.samples}
+
+    asked = set(re.findall(r"remediator_[a-z_]+", RULES.read_text()))
+
+    assert asked
+    assert asked <= there
 
 
 def test_the_two_programs_share_no_metric() -> None:

@@ -23,10 +23,10 @@ class Machine:
         for name, text in files.items():
             self.write(self.proc / str(pid) / name.replace("__", "/"), text)
 
-    def network(self, pid: int | str, namespace: str) -> None:
+    def network(self, pid: int | str, namespace: str, kind: str = "net") -> None:
         folder = self.proc / str(pid) / "ns"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "net").symlink_to(namespace)
+        (folder / kind).symlink_to(namespace)
 
     def counter(self, path: str, text: str) -> None:
         self.write(self.cgroup / path, text)
@@ -84,6 +84,8 @@ def test_a_vanished_process_is_no_error(machine: Machine) -> None:
     assert source.comm(PID) is None
     assert source.cpu_seconds(PID, ID) is None
     assert source.memory_bytes(PID) is None
+    assert source.memory_limit_bytes(PID) is None
+    assert source.process_count(PID) is None
     assert source.network_bytes(PID) is None
 
 
@@ -130,6 +132,47 @@ def test_counters_of_version_2_are_read(machine: Machine, mount: str) -> None:
 
     assert machine.source.cpu_seconds(PID, ID) == 2.5
     assert machine.source.memory_bytes(PID, ID) == 600
+
+
+def test_limit_and_processes_of_version_1_are_read(machine: Machine) -> None:
+    machine.process(cgroup=f"5:memory:/docker/{ID}\n2:cpuacct:/docker/{ID}\n0::/docker/{ID}\n")
+    machine.counter(f"cpuacct/docker/{ID}/cpuacct.usage", "1\n")
+    machine.counter(f"cpuacct/docker/{ID}/cgroup.procs", "10\n11\n")
+    machine.counter(f"memory/docker/{ID}/memory.usage_in_bytes", "1000\n")
+    machine.counter(f"memory/docker/{ID}/memory.limit_in_bytes", "4096\n")
+
+    assert machine.source.memory_limit_bytes(PID, ID) == 4096
+    assert machine.source.process_count(PID, ID) == 2
+
+
+def test_limit_and_processes_of_version_2_are_read(machine: Machine) -> None:
+    machine.process(cgroup=f"0::/system.slice/docker-{ID}.scope/init.scope\n")
+    folder = f"system.slice/docker-{ID}.scope"
+    machine.counter(f"{folder}/cpu.stat", "usage_usec 1\n")
+    machine.counter(f"{folder}/memory.current", "1000\n")
+    machine.counter(f"{folder}/memory.max", "4096\n")
+    machine.counter(f"{folder}/cgroup.procs", "")
+    machine.counter(f"{folder}/init.scope/cgroup.procs", "10\n")
+    machine.counter(f"{folder}/system.slice/some.service/cgroup.procs", "11\n12\n")
+    machine.counter(f"{folder}/system.slice/cgroup.procs", "")
+
+    assert machine.source.memory_limit_bytes(PID, ID) == 4096
+    assert machine.source.process_count(PID, ID) == 3
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("memory.limit_in_bytes", "9223372036854771712"), ("memory.max", "max"), ("other", "1")],
+)
+def test_no_limit_is_no_number(machine: Machine, file: str, text: str) -> None:
+    machine.process(cgroup=f"4:memory:/docker/{ID}\n0::/docker/{ID}\n")
+    mount, usage = (
+        ("memory/", "memory.usage_in_bytes") if "limit" in file else ("", "memory.current")
+    )
+    machine.counter(f"{mount}docker/{ID}/{usage}", "1000\n")
+    machine.counter(f"{mount}docker/{ID}/{file}", f"{text}\n")
+
+    assert machine.source.memory_limit_bytes(PID, ID) is None
 
 
 def test_a_reused_pid_gives_nobody_elses_counters(machine: Machine) -> None:
@@ -204,3 +247,14 @@ def test_this_very_process_can_be_read() -> None:
     assert source.comm(os.getpid())
     assert len(source.boot_id()) == 36
     assert source.network_bytes(os.getpid()) is None
+
+
+@pytest.mark.parametrize(("namespace", "is_the_hosts"), [("pid:[1]", True), ("pid:[2]", False)])
+def test_a_process_in_a_pid_namespace_of_its_own_is_not_the_hosts(
+    machine: Machine, namespace: str, is_the_hosts: bool
+) -> None:
+    machine.network(1, "pid:[1]", "pid")
+    machine.network(PID, namespace, "pid")
+
+    assert machine.source.is_in_hosts_pid_namespace(PID) is is_the_hosts
+    assert machine.source.is_in_hosts_pid_namespace(PID + 1) is None

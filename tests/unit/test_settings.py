@@ -28,6 +28,7 @@ listen: 0.0.0.0:1
 worker_listen: '[::1]:2'
 exporter_listen: localhost:65535
 gpu_metrics: true
+permitted_host_users: [root, dcgm, '1003']
 token_file: /run/token
 largest_body: 1024
 prometheus_url: https://prometheus.example.org/base/
@@ -76,6 +77,7 @@ def test_everything_the_settings_can_say_is_read(folder: Path) -> None:
         worker_listen=Address("::1", 2),
         exporter_listen=Address("localhost", 65535),
         gpu_metrics=True,
+        permitted_host_users=("root", "dcgm", "1003"),
         token_file=Path("/run/token"),
         largest_body=1024,
         prometheus_url="https://prometheus.example.org/base",

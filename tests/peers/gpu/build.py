@@ -17,12 +17,16 @@ _LIBRARY_FLAGS = (
     # pynvml asks for this name, and finds the library by it once it is loaded.
     "-Wl,-soname,libnvidia-ml.so.1",
 )
-_LIBRARY_SOURCES = ("library.c", "device.c", "mig.c", "usage.c", "processes.c", "state.c")
+_LIBRARY_SOURCES = (
+    *("library.c", "device.c", "mig.c", "usage.c", "gpm.c"),
+    *("processes.c", "state.c"),
+)
 
 
-def library() -> Path:
-    """Return the path of the stand-in libnvidia-ml.so.1."""
-    return _built("libnvidia-ml.so.1", _LIBRARY_SOURCES, _LIBRARY_FLAGS)
+def library(without: tuple[str, ...] = ()) -> Path:
+    """Return the path of the stand-in libnvidia-ml.so.1, one that lacks the functions *without*."""
+    renamed = tuple(f"-D{name}=lacks_{name}" for name in without)
+    return _built("libnvidia-ml.so.1", _LIBRARY_SOURCES, (*_LIBRARY_FLAGS, *renamed))
 
 
 def task() -> Path:

@@ -40,7 +40,9 @@ API nvmlReturn_t nvmlDeviceGetCount_v2(unsigned *count)
     nvmlReturn_t result = enter_system(&state);
     if (result != NVML_SUCCESS)
         return result;
-    *count = (unsigned)state->gpu_count;
+    *count = 0;
+    for (int i = 0; i < state->gpu_count; i++)
+        *count += !state->gpus[i].unlisted;
     return done(NVML_SUCCESS);
 }
 
@@ -116,10 +118,11 @@ API nvmlReturn_t nvmlDeviceGetPciInfo_v3(nvmlDevice_t device, nvmlPciInfo_t *pci
 }
 
 /* Read one number of the whole GPU; a MIG device has none of these. */
-static nvmlReturn_t read_whole(nvmlDevice_t device, size_t offset, unsigned *value)
+static nvmlReturn_t read_whole(
+    const char *function, nvmlDevice_t device, size_t offset, unsigned *value)
 {
     struct target on;
-    nvmlReturn_t result = enter(device, MEASUREMENT, &on);
+    nvmlReturn_t result = enter_as(function, device, MEASUREMENT, &on);
     if (result != NVML_SUCCESS)
         return result;
     if (on.mig != NULL)
@@ -128,7 +131,8 @@ static nvmlReturn_t read_whole(nvmlDevice_t device, size_t offset, unsigned *val
     return done(NVML_SUCCESS);
 }
 
-#define READ(device, field, value) read_whole(device, __builtin_offsetof(struct gpu, field), value)
+#define READ(device, field, value) \
+    read_whole(__func__, device, __builtin_offsetof(struct gpu, field), value)
 
 API nvmlReturn_t nvmlDeviceGetTemperature(nvmlDevice_t device, int sensor, unsigned *celsius)
 {
@@ -145,6 +149,25 @@ API nvmlReturn_t nvmlDeviceGetTemperatureV(nvmlDevice_t device, nvmlTemperature_
 API nvmlReturn_t nvmlDeviceGetPowerUsage(nvmlDevice_t device, unsigned *milliwatts)
 {
     return READ(device, power_mw, milliwatts);
+}
+
+/* Millijoules since the driver loaded. */
+API nvmlReturn_t nvmlDeviceGetTotalEnergyConsumption(nvmlDevice_t device, unsigned long long *energy)
+{
+    struct target on;
+    nvmlReturn_t result = enter(device, MEASUREMENT, &on);
+    if (result != NVML_SUCCESS)
+        return result;
+    *energy = (unsigned long long)on.gpu->energy_mj;
+    return done(on.mig != NULL ? NVML_ERROR_NOT_SUPPORTED : NVML_SUCCESS);
+}
+
+/* clock: 0 graphics, 1 SM, 2 memory, 3 video; the first two are told alike. */
+API nvmlReturn_t nvmlDeviceGetClockInfo(nvmlDevice_t device, int clock, unsigned *mhz)
+{
+    if (clock < 0 || clock > 2)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    return clock == 2 ? READ(device, mem_mhz, mhz) : READ(device, sm_mhz, mhz);
 }
 
 API nvmlReturn_t nvmlDeviceGetPowerManagementLimit(nvmlDevice_t device, unsigned *milliwatts)
@@ -178,11 +201,12 @@ API nvmlReturn_t nvmlDeviceGetPersistenceMode(nvmlDevice_t device, unsigned *mod
 API nvmlReturn_t nvmlDeviceGetTotalEccErrors(
     nvmlDevice_t device, int error, int counter, unsigned long long *count)
 {
-    (void)counter;
-    unsigned double_bit = 0;
-    nvmlReturn_t result = READ(device, ecc_dbe, &double_bit);
+    unsigned fresh = 0, before = 0;
+    nvmlReturn_t result = READ(device, ecc_dbe, &fresh);
     if (result == NVML_SUCCESS)
-        *count = error == 1 ? double_bit : 0;
+        result = READ(device, ecc_dbe_before, &before);
+    if (result == NVML_SUCCESS)
+        *count = error != 1 ? 0 : counter == 0 ? fresh : fresh + before;
     return result;
 }
 
@@ -197,8 +221,9 @@ API nvmlReturn_t nvmlDeviceGetRemappedRows(
         return result;
     if (on.mig != NULL || (on.gpu->mig_mode && on.gpu->mig_count > 0))
         return done(NVML_ERROR_NOT_SUPPORTED);
-    *correctable = 0;
-    *uncorrectable = on.gpu->remap_pending || on.gpu->remap_failed;
+    *correctable = (unsigned)on.gpu->remap_correctable;
+    *uncorrectable = (unsigned)on.gpu->remap_uncorrectable +
+                     (on.gpu->remap_pending || on.gpu->remap_failed);
     *pending = on.gpu->remap_pending != 0;
     *failed = on.gpu->remap_failed != 0;
     return done(NVML_SUCCESS);
@@ -212,6 +237,9 @@ static unsigned field(const struct gpu *gpu, unsigned id, nvmlReturn_t *result)
     case NVML_FI_DEV_RESET_STATUS: return gpu->recovery_action == RECOVERY_RESET;
     case NVML_FI_DEV_DRAIN_AND_RESET_STATUS:
         return gpu->recovery_action == RECOVERY_DRAIN_AND_RESET;
+    case NVML_FI_DEV_MEMORY_TEMP:
+        if (gpu->memory_temp != UNSAID)
+            return (unsigned)gpu->memory_temp;
     }
     *result = NVML_ERROR_NOT_SUPPORTED;
     return 0;
@@ -232,10 +260,11 @@ API nvmlReturn_t nvmlDeviceGetFieldValues(nvmlDevice_t device, int count, nvmlFi
 }
 
 static nvmlReturn_t change(
-    nvmlDevice_t device, const char *key, unsigned value, int (*is_allowed)(const struct gpu *, unsigned))
+    const char *function, nvmlDevice_t device, const char *key, unsigned value,
+    int (*is_allowed)(const struct gpu *, unsigned))
 {
     struct target on;
-    nvmlReturn_t result = enter(device, IDENTITY, &on);
+    nvmlReturn_t result = enter_as(function, device, IDENTITY, &on);
     if (result != NVML_SUCCESS)
         return result;
     if (on.mig != NULL)
@@ -254,7 +283,7 @@ static int is_in_power_range(const struct gpu *gpu, unsigned milliwatts)
 
 API nvmlReturn_t nvmlDeviceSetPowerManagementLimit(nvmlDevice_t device, unsigned milliwatts)
 {
-    return change(device, "power_limit_mw", milliwatts, is_in_power_range);
+    return change(__func__, device, "power_limit_mw", milliwatts, is_in_power_range);
 }
 
 static int is_switch(const struct gpu *gpu, unsigned value)
@@ -265,5 +294,5 @@ static int is_switch(const struct gpu *gpu, unsigned value)
 
 API nvmlReturn_t nvmlDeviceSetPersistenceMode(nvmlDevice_t device, unsigned mode)
 {
-    return change(device, "persistence", mode, is_switch);
+    return change(__func__, device, "persistence", mode, is_switch);
 }

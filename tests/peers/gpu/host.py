@@ -32,12 +32,16 @@ class GpuHost:
     """The GPUs of one machine.
 
     `folder` is a new temporary one, removed at the end, if not given. One that holds a host
-    already is taken over as it is.
+    already is taken over as it is. The driver's library lacks the functions *without*, as an older
+    one does.
     """
 
-    def __init__(self, gpus: int = 1, *, folder: Path | None = None) -> None:
+    def __init__(
+        self, gpus: int = 1, *, folder: Path | None = None, without: tuple[str, ...] = ()
+    ) -> None:
         require_root("making GPU device nodes")
         self._is_temporary = folder is None
+        self._without = without
         self.folder = (folder or Path(tempfile.mkdtemp(prefix="gpu-host-"))).resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o755)  # an exporter without root must get in
@@ -168,11 +172,11 @@ class GpuHost:
         return holders(state, state.gpu(gpu))
 
     def start_task(
-        self, *gpus: int, task: str = "idle", util: int = 0, **environment: str
+        self, *gpus: int, task: str = "idle", util: int = 0, uid: int = 0, **environment: str
     ) -> subprocess.Popen[bytes]:
         """Start a host process, of no container, that uses *gpus*; *task* as in gpu-task.c."""
         command = [
-            *(require_tool("setpriv"), "--pdeathsig", "KILL", "--"),
+            *(require_tool("setpriv"), f"--reuid={uid}", "--pdeathsig", "KILL", "--"),
             *(str(build.task()), task, *(str(self.device(gpu)) for gpu in gpus or (0,))),
         ]
         variables = {**os.environ, "GPU_TASK_UTIL": str(util), **environment}
@@ -232,7 +236,7 @@ class GpuHost:
         libraries = self.folder / "lib"
         libraries.mkdir(exist_ok=True)
         # By rename: a process that has it loaded must keep what it has.
-        fresh = shutil.copy2(build.library(), libraries / "new")
+        fresh = shutil.copy2(build.library(self._without), libraries / "new")
         os.replace(fresh, libraries / "libnvidia-ml.so.1")
         programs = self.folder / "bin"
         programs.mkdir(exist_ok=True)
@@ -265,7 +269,7 @@ def set_mig(gpu: Gpu, migs: Sequence[Mig]) -> None:
 
 
 def _profile_mib(profile: str) -> int:
-    return int(profile.partition(".")[2].removesuffix("gb")) * 1024
+    return int(profile.rpartition(".")[2].removesuffix("gb")) * 1024
 
 
 def _kill(pid: int) -> None:

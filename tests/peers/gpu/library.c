@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -73,7 +74,7 @@ static int find(const char *uuid, struct target *target)
     for (int i = 0; i < state.gpu_count; i++) {
         const struct gpu *gpu = &state.gpus[i];
         *target = (struct target){&state, gpu, i, NULL};
-        if (gpu->present && strcmp(gpu->uuid, uuid) == 0)
+        if (gpu->present && !gpu->unlisted && strcmp(gpu->uuid, uuid) == 0)
             return 1;
         for (int j = 0; gpu->mig_mode && j < gpu->mig_count; j++) {
             target->mig = &gpu->mig[j];
@@ -102,7 +103,18 @@ static nvmlReturn_t find_answering(const char *uuid, struct target *target)
     }
 }
 
-nvmlReturn_t enter(nvmlDevice_t device, enum need need, struct target *target)
+nvmlReturn_t refusal(const struct gpu *gpu, const char *function)
+{
+    char word[128];
+    snprintf(word, sizeof word, "%s=", function);
+    for (const char *at = gpu->refuse; (at = strstr(at, word)) != NULL; at++)
+        if (at == gpu->refuse || at[-1] == ' ')
+            return atoi(at + strlen(word));
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t enter_as(
+    const char *function, nvmlDevice_t device, enum need need, struct target *target)
 {
     const struct state *now;
     nvmlReturn_t result = enter_system(&now);
@@ -119,7 +131,8 @@ nvmlReturn_t enter(nvmlDevice_t device, enum need need, struct target *target)
         return done(NVML_ERROR_GPU_IS_LOST);
     if (need == MEASUREMENT && target->gpu->reset_required)
         return done(NVML_ERROR_RESET_REQUIRED);
-    return NVML_SUCCESS;
+    result = refusal(target->gpu, function);
+    return result != NVML_SUCCESS ? done(result) : NVML_SUCCESS;
 }
 
 /* A client of the driver holds every GPU for its lifetime, which blocks a reset, though it is no
@@ -184,12 +197,14 @@ API const char *nvmlErrorString(nvmlReturn_t result)
     }
 }
 
-static nvmlReturn_t handle_for(const char *uuid, nvmlDevice_t *device)
+static nvmlReturn_t handle_for(const char *function, const char *uuid, nvmlDevice_t *device)
 {
     struct target target;
     nvmlReturn_t result = find_answering(uuid, &target);
     if (result == NVML_SUCCESS && target.gpu->lost)
         result = NVML_ERROR_GPU_IS_LOST;
+    if (result == NVML_SUCCESS)
+        result = refusal(target.gpu, function);
     if (result == NVML_SUCCESS)
         *device = handle_of(uuid);
     return result;
@@ -201,18 +216,21 @@ API nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned index, nvmlDevice_t *dev
     nvmlReturn_t result = enter_system(&now);
     if (result != NVML_SUCCESS)
         return result;
-    if ((int)index >= now->gpu_count || !now->gpus[index].present)
+    int place = 0, left = (int)index; /* indexes close up over GPUs that are not listed */
+    while (place < now->gpu_count && (now->gpus[place].unlisted || left-- > 0))
+        place++;
+    if (place >= now->gpu_count || !now->gpus[place].present)
         return done(NVML_ERROR_INVALID_ARGUMENT);
     char uuid[UUID_SIZE]; /* a copy: the state may change while a hung driver is waited for */
-    snprintf(uuid, sizeof uuid, "%s", now->gpus[index].uuid);
-    return done(handle_for(uuid, device));
+    snprintf(uuid, sizeof uuid, "%s", now->gpus[place].uuid);
+    return done(handle_for(__func__, uuid, device));
 }
 
 API nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device)
 {
     const struct state *now;
     nvmlReturn_t result = enter_system(&now);
-    return result != NVML_SUCCESS ? result : done(handle_for(uuid, device));
+    return result != NVML_SUCCESS ? result : done(handle_for(__func__, uuid, device));
 }
 
 API nvmlReturn_t nvmlDeviceGetHandleByPciBusId_v2(const char *bus, nvmlDevice_t *device)
@@ -225,5 +243,5 @@ API nvmlReturn_t nvmlDeviceGetHandleByPciBusId_v2(const char *bus, nvmlDevice_t 
     for (int i = 0; i < now->gpu_count; i++)
         if (strcasecmp(now->gpus[i].bus, bus) == 0)
             snprintf(uuid, sizeof uuid, "%s", now->gpus[i].uuid);
-    return done(*uuid == '\0' ? NVML_ERROR_NOT_FOUND : handle_for(uuid, device));
+    return done(*uuid == '\0' ? NVML_ERROR_NOT_FOUND : handle_for(__func__, uuid, device));
 }

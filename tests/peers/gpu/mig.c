@@ -112,10 +112,11 @@ static const struct {
 } PROFILES[] = {{1, 1, 19}, {2, 2, 14}, {3, 4, 9}, {4, 4, 5}, {7, 8, 0}};
 
 static nvmlReturn_t profile(
-    nvmlDevice_t device, unsigned number, nvmlGpuInstanceProfileInfo_v2_t *info)
+    const char *function, nvmlDevice_t device, unsigned number,
+    nvmlGpuInstanceProfileInfo_v2_t *info)
 {
     struct target on;
-    nvmlReturn_t result = enter(device, IDENTITY, &on);
+    nvmlReturn_t result = enter_as(function, device, IDENTITY, &on);
     if (result != NVML_SUCCESS)
         return result;
     if (on.mig != NULL || !on.gpu->mig_capable)
@@ -139,14 +140,14 @@ API nvmlReturn_t nvmlDeviceGetGpuInstanceProfileInfoV(
 {
     if (info->version != NVML_GPU_INSTANCE_PROFILE_INFO_V2)
         return NVML_ERROR_VERSION_MISMATCH;
-    return profile(device, number, info);
+    return profile(__func__, device, number, info);
 }
 
 API nvmlReturn_t nvmlDeviceGetGpuInstanceProfileInfo(
     nvmlDevice_t device, unsigned number, nvmlGpuInstanceProfileInfo_t *info)
 {
     nvmlGpuInstanceProfileInfo_v2_t full = {0};
-    nvmlReturn_t result = profile(device, number, &full);
+    nvmlReturn_t result = profile(__func__, device, number, &full);
     if (result == NVML_SUCCESS)
         *info = (nvmlGpuInstanceProfileInfo_t){
             .id = full.id,

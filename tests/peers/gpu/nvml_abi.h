@@ -95,6 +95,7 @@ typedef struct {
 
 /* The fields of nvmlDeviceGetFieldValues that are answered. */
 enum {
+    NVML_FI_DEV_MEMORY_TEMP = 82,
     NVML_FI_DEV_RESET_STATUS = 226,
     NVML_FI_DEV_DRAIN_AND_RESET_STATUS = 227,
     NVML_FI_DEV_GET_GPU_RECOVERY_ACTION = 230,
@@ -112,6 +113,29 @@ typedef struct {
         unsigned long long q;
     } value;
 } nvmlFieldValue_t;
+
+/* GPM, which compares two samples. The array of metrics is as long as the caller's library has it;
+ * only `count` of them are touched. */
+typedef struct gpm_sample *nvmlGpmSample_t;
+typedef struct {
+    unsigned metric;
+    nvmlReturn_t result;
+    double value;
+    const char *short_name, *long_name, *unit;
+} nvmlGpmMetric_t;
+
+#define NVML_GPM_METRICS_GET_VERSION 1
+#define NVML_GPM_METRIC_GRAPHICS_UTIL 1
+typedef struct {
+    unsigned version, count;
+    nvmlGpmSample_t older, newer;
+    nvmlGpmMetric_t metrics[];
+} nvmlGpmMetricsGet_t;
+
+#define NVML_GPM_SUPPORT_VERSION 1
+typedef struct {
+    unsigned version, is_supported;
+} nvmlGpmSupport_t;
 
 #define NVML_EVENT_XID_CRITICAL_ERROR 8ull
 typedef struct {

@@ -28,11 +28,14 @@ struct listed {
 struct gpu {
     int present;
     char uuid[UUID_SIZE], name[UUID_SIZE], bus[32];
+    char refuse[512]; /* "nvmlDeviceGetPowerUsage=4 ...": functions that fail, and how */
     long minor, temp, util, memutil; /* util UNSAID: auto, what the processes say */
     long total_mib, used_mib, leaked_mib, auto_mib; /* used UNSAID: auto, the sum */
+    long reserved_mib, memory_temp, energy_mj, sm_mhz, mem_mhz; /* memory_temp UNSAID: untold */
     long power_mw, power_limit_mw, power_min_mw, power_max_mw, power_default_mw;
     long persistence, lost, reset_required, recovery_action, remap_pending, remap_failed;
-    long ecc_dbe, hang, xid, xid_count;
+    long ecc_dbe, ecc_dbe_before, remap_correctable, remap_uncorrectable;
+    long hang, xid, xid_count, unlisted, gpm;
     long mig_capable, mig_mode, mig_slices;
     int mig_count, listed_count;
     struct mig mig[MAX_MIG];

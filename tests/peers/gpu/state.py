@@ -65,8 +65,13 @@ GPU_KEYS = {
         AUTO, "memory used, MiB; auto: what its processes use + leaked_mib", 10**9, True
     ),
     "leaked_mib": Key("0", "memory used by nobody, MiB; a reset frees it"),
+    "reserved_mib": Key("0", "memory the driver keeps for itself, MiB; part of total_mib"),
     "auto_mib": Key("512", "memory of a process that does not say (GPU_TASK_MIB), MiB"),
+    "memory_temp": Key(AUTO, "degrees Celsius of the memory; auto: the GPU cannot tell", 200, True),
     "power_mw": Key("60000", "power drawn, milliwatts"),
+    "energy_mj": Key("0", "energy used since the driver loaded, millijoules", most=10**15),
+    "sm_mhz": Key("1410", "clock of the multiprocessors, MHz"),
+    "mem_mhz": Key("1593", "clock of the memory, MHz"),
     "power_limit_mw": Key("400000", "power limit, milliwatts"),
     "power_min_mw": Key("100000", "least power limit, milliwatts"),
     "power_max_mw": Key("400000", "greatest power limit, milliwatts"),
@@ -79,10 +84,16 @@ GPU_KEYS = {
     ),
     "remap_pending": _switch("0", "1: a row remap waits for a reset"),
     "remap_failed": _switch("0", "1: a row remap failed; stays after a reset"),
+    "remap_correctable": Key("0", "rows remapped after correctable errors"),
+    "remap_uncorrectable": Key("0", "rows remapped after uncorrectable errors, but for the above"),
     "ecc_dbe": Key("0", "double-bit ECC errors; a reset clears them"),
+    "ecc_dbe_before": Key("0", "double-bit ECC errors of earlier times; kept for ever"),
+    "unlisted": _switch("0", "1: the driver came up without it; later GPUs move up one index"),
+    "refuse": _text("", "functions that fail for this GPU, and with which code: nvmlName=4 ..."),
     "hang": Key("0", "seconds for which each call about this GPU blocks (0 frees it at once)"),
     "xid": Key("0", "code of the last XID; setting it is a new event"),
     "xid_count": Key("0", "XID events so far; grows by itself when xid is set"),
+    "gpm": _switch("0", "1: has GPM, as Hopper and later do"),
     "mig_capable": _switch("1", "0: the GPU does not know MIG"),
     "mig_mode": _switch("0", "MIG mode; set by `gpu mig`"),
     "mig_slices": Key("7", "compute slices of the whole GPU (A100 7, A30 4)", most=8),
@@ -102,7 +113,10 @@ GLOBAL_KEYS = {
 }
 
 CLEARED_BY_RESET = ("reset_required", "recovery_action", "remap_pending", "ecc_dbe", "leaked_mib")
-CLEARED_BY_RESTORE = (*CLEARED_BY_RESET, "lost", "hang", "remap_failed", "xid")
+CLEARED_BY_RESTORE = (
+    *CLEARED_BY_RESET,
+    *("lost", "unlisted", "refuse", "hang", "remap_failed", "xid"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,11 @@ static int users_of(const struct target *on, struct process *found)
 
 /* As every NVML list: *count* is the room and becomes the number; too little room says how much
  * is needed. */
-static nvmlReturn_t list(nvmlDevice_t device, char kind, unsigned *count, nvmlProcessInfo_t *out)
+static nvmlReturn_t list(
+    const char *function, nvmlDevice_t device, char kind, unsigned *count, nvmlProcessInfo_t *out)
 {
     struct target on;
-    nvmlReturn_t result = enter(device, IDENTITY, &on);
+    nvmlReturn_t result = enter_as(function, device, IDENTITY, &on);
     if (result != NVML_SUCCESS)
         return result;
     struct process found[MAX_PROCESSES];
@@ -41,19 +42,26 @@ static nvmlReturn_t list(nvmlDevice_t device, char kind, unsigned *count, nvmlPr
 API nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(
     nvmlDevice_t device, unsigned *count, nvmlProcessInfo_t *out)
 {
-    return list(device, 'c', count, out);
+    return list(__func__, device, 'c', count, out);
+}
+
+/* What drivers had before R510; the layout is the same. */
+API nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v2(
+    nvmlDevice_t device, unsigned *count, nvmlProcessInfo_t *out)
+{
+    return list(__func__, device, 'c', count, out);
 }
 
 API nvmlReturn_t nvmlDeviceGetGraphicsRunningProcesses_v3(
     nvmlDevice_t device, unsigned *count, nvmlProcessInfo_t *out)
 {
-    return list(device, 'g', count, out);
+    return list(__func__, device, 'g', count, out);
 }
 
 API nvmlReturn_t nvmlDeviceGetMPSComputeRunningProcesses_v3(
     nvmlDevice_t device, unsigned *count, nvmlProcessInfo_t *out)
 {
-    return list(device, 'm', count, out);
+    return list(__func__, device, 'm', count, out);
 }
 
 /* With `util=auto` a GPU is as busy as its busiest process says. */
@@ -66,6 +74,16 @@ static unsigned utilisation(const struct gpu *gpu, const struct process *found, 
         if (found[i].util > most)
             most = found[i].util;
     return (unsigned)most;
+}
+
+unsigned busy(const struct target *on, int instance)
+{
+    struct process found[MAX_PROCESSES];
+    int all = processes_of(on->state, on->index, found, MAX_PROCESSES), count = 0;
+    for (int i = 0; i < all; i++)
+        if (instance < 0 || found[i].gi == (unsigned)instance)
+            found[count++] = found[i];
+    return utilisation(on->gpu, found, count);
 }
 
 /* A process that says nothing has an equal part of a fixed `util`, so that a GPU set to 80 by
@@ -139,34 +157,39 @@ static unsigned long long used_mib(const struct target *on)
     return sum;
 }
 
-static nvmlReturn_t memory(nvmlDevice_t device, nvmlMemory_t *answer)
+/* Without what the driver keeps for itself, `reserved`. */
+static nvmlReturn_t memory(const char *function, nvmlDevice_t device, nvmlMemory_v2_t *answer)
 {
     struct target on;
-    nvmlReturn_t result = enter(device, MEASUREMENT, &on);
+    nvmlReturn_t result = enter_as(function, device, MEASUREMENT, &on);
     if (result != NVML_SUCCESS)
         return result;
     unsigned long long total = (on.mig != NULL ? on.mig->mib : (unsigned)on.gpu->total_mib);
+    unsigned long long reserved = on.mig != NULL ? 0 : (unsigned long long)on.gpu->reserved_mib;
     unsigned long long used = used_mib(&on);
-    if (used > total)
-        used = total;
-    *answer = (nvmlMemory_t){total << 20, (total - used) << 20, used << 20};
+    if (reserved > total)
+        reserved = total;
+    if (used > total - reserved)
+        used = total - reserved;
+    *answer = (nvmlMemory_v2_t){NVML_MEMORY_V2, total << 20, reserved << 20,
+                                (total - reserved - used) << 20, used << 20};
     return done(NVML_SUCCESS);
 }
 
+/* The older call counts the reserve as used. */
 API nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *answer)
 {
-    return memory(device, answer);
+    nvmlMemory_v2_t full;
+    nvmlReturn_t result = memory(__func__, device, &full);
+    if (result == NVML_SUCCESS)
+        *answer = (nvmlMemory_t){full.total, full.free, full.used + full.reserved};
+    return result;
 }
 
 API nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *answer)
 {
-    if (answer->version != NVML_MEMORY_V2)
-        return NVML_ERROR_VERSION_MISMATCH;
-    nvmlMemory_t plain = {0};
-    nvmlReturn_t result = memory(device, &plain);
-    if (result == NVML_SUCCESS)
-        *answer = (nvmlMemory_v2_t){NVML_MEMORY_V2, plain.total, 0, plain.free, plain.used};
-    return result;
+    return answer->version != NVML_MEMORY_V2 ? NVML_ERROR_VERSION_MISMATCH
+                                             : memory(__func__, device, answer);
 }
 
 struct event_set {
@@ -229,6 +252,14 @@ static int next_event(const struct state *state, nvmlEventSet_t set, nvmlEventDa
     return 0;
 }
 
+static int has_lost(const struct state *state, nvmlEventSet_t set)
+{
+    for (int i = 0; i < state->gpu_count; i++)
+        if (set->device[i] != NULL && state->gpus[i].lost)
+            return 1;
+    return 0;
+}
+
 API nvmlReturn_t nvmlEventSetWait_v2(
     nvmlEventSet_t set, nvmlEventData_t *event, unsigned timeout_ms)
 {
@@ -237,8 +268,12 @@ API nvmlReturn_t nvmlEventSetWait_v2(
         nvmlReturn_t result = enter_system(&state);
         if (result != NVML_SUCCESS)
             return result;
-        if (done(next_event(state, set, event)))
+        int found = next_event(state, set, event), lost = has_lost(state, set);
+        done(NVML_SUCCESS);
+        if (found)
             return NVML_SUCCESS;
+        if (lost)
+            return NVML_ERROR_GPU_IS_LOST;
         if (waited_ms >= timeout_ms)
             return NVML_ERROR_TIMEOUT;
         sleep_ms(SCAN_MS);

@@ -1,0 +1,235 @@
+"""A scrape of the exporter beside what Docker itself takes to list as many containers."""
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+
+from docker import DockerClient
+
+from tests.bench.crowd import Crowd, grow_to
+from tests.bench.footprint import Footprint, footprint_of
+from tests.bench.report import Table, load, number
+from tests.bench.timing import Timing, measure
+from tests.eventually import eventually
+from tests.peers.dockerd import DockerEngine
+from tests.peers.gpu.host import GpuHost
+from tests.peers.ports import LOOPBACK, answers, free_port
+from tests.peers.stage import Stage
+
+SIZES = (10, 50, 200)
+USERS = 50
+_GPUS = 8
+_BIRTHS = 20
+_PASSING = 1000
+_LIST = b"GET /containers/json HTTP/1.0\r\nHost: docker\r\n\r\n"
+_FAILING = b'ds01_collector_success{collector="inventory"} 0.0'
+# What Prometheus 2.42 asks for.
+_ACCEPT = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+
+
+class Exporter:
+    """A running exporter, and a client that keeps its connection as Prometheus does."""
+
+    def __init__(self, stage: Stage, engine: DockerEngine, host: GpuHost) -> None:
+        port = free_port()
+        self._daemon = stage.daemon(
+            "exporter",
+            [
+                *(sys.executable, "-m", "remediator", "export", "--gpu-metrics"),
+                *("--listen", f"{LOOPBACK}:{port}", "--docker-host", engine.url),
+            ],
+            ready=lambda: answers(port),
+            environment={**os.environ, **host.environment},
+        )
+        self._client = http.client.HTTPConnection(LOOPBACK, port, timeout=30)
+
+    def scrape(self, encoding: str = "gzip") -> bytes:
+        headers = {"Accept": _ACCEPT, "Accept-Encoding": encoding}
+        self._client.request("GET", "/metrics", headers=headers)
+        return self._client.getresponse().read()
+
+    def sees(self, containers: int) -> bool:
+        return self.scrape().count(b"\nds01_container_info{") == containers
+
+    def footprint(self) -> Footprint:
+        return footprint_of(self._daemon.pid)
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time it has used so far."""
+        with open(f"/proc/{self._daemon.pid}/stat") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def _host(stage: Stage) -> Iterator[tuple[DockerEngine, DockerClient, GpuHost, Crowd]]:
+    engine = stage.docker_engine()
+    client = engine.client()
+    with GpuHost(gpus=_GPUS) as host:
+        yield engine, client, host, Crowd(client, host, USERS)
+
+
+def bench_scrapes(stage: Stage) -> list[Table]:
+    """Measure at each of `SIZES`; then how soon what happens shows."""
+    rows = []
+    with _host(stage) as (engine, client, host, crowd):
+        for size in SIZES:
+            grow_to(crowd, size)
+            exporter = Exporter(stage, engine, host)
+            eventually(lambda e=exporter, n=size: e.sees(n), 60, "all are shown")  # type: ignore[misc]
+            rows.append(_compare(size, exporter, engine, client))
+        return [_scrape_table(rows), _moments(exporter, engine, crowd)]
+
+
+def _compare(
+    size: int, exporter: Exporter, engine: DockerEngine, client: DockerClient
+) -> tuple[int, dict[str, Timing], int]:
+    found = {
+        "list": measure(lambda: _raw_list(engine)),
+        "sdk": measure(client.containers.list, rounds=3, times=5),
+        "scrape": measure(exporter.scrape),
+    }
+    engine.freeze()
+    try:
+        found["frozen"] = measure(exporter.scrape)
+    finally:
+        engine.thaw()
+    return size, found, exporter.scrape().count(b"\n")
+
+
+def _scrape_table(rows: list[tuple[int, dict[str, Timing], int]]) -> Table:
+    return Table(
+        f"Scrape: the exporter with {_GPUS} simulated GPUs and containers of {USERS} users",
+        (
+            "containers",
+            "raw list p50",
+            "SDK list p50",
+            "scrape p50",
+            "scrape p99",
+            "Docker frozen p50",
+            "Docker frozen p99",
+            "scrape / raw list",
+            "lines",
+        ),
+        [
+            (
+                str(size),
+                number(found["list"].median),
+                number(found["sdk"].median),
+                number(found["scrape"].median),
+                number(found["scrape"].p99),
+                number(found["frozen"].median),
+                number(found["frozen"].p99),
+                f"{found['scrape'].median / found['list'].median:.2f}",
+                str(lines),
+            )
+            for size, found, lines in rows
+        ],
+        [
+            "The raw list is one `GET /containers/json` on the engine's socket, the SDK list is"
+            " `containers.list()`, which inspects each.",
+            f"Whole scrapes by HTTP on loopback, OpenMetrics as Prometheus asks for; {load()}.",
+        ],
+    )
+
+
+def _moments(exporter: Exporter, engine: DockerEngine, crowd: Crowd) -> Table:
+    births, cold = zip(*(_birth(exporter, crowd) for _ in range(_BIRTHS)), strict=True)
+    compressed, flagged = len(exporter.scrape()), _flagged_after(exporter, engine)
+    busy, idle = _cpu_percent(exporter, pause=1), _cpu_percent(exporter, pause=None)
+    return Table(
+        f"How soon it shows, at {SIZES[-1]} containers",
+        ("what", "p50", "worst"),
+        [
+            ("a started container is in the metrics", *_spread(births)),
+            ("the scrape that first shows it", *_spread(cold)),
+            ("a frozen Docker is flagged (s)", number(flagged), ""),
+            ("CPU without scrapes (% of a core)", number(idle), ""),
+            ("CPU with a scrape each second (% of a core)", number(busy), ""),
+            ("size of the answer (KiB)", number(compressed / 1024), ""),
+        ],
+    )
+
+
+def _spread(numbers: tuple[float, ...]) -> tuple[str, str]:
+    return number(statistics.median(numbers)), number(max(numbers))
+
+
+def _birth(exporter: Exporter, crowd: Crowd) -> tuple[float, float]:
+    """Return milliseconds from a container's start to its being shown, and of that scrape."""
+    container_id = crowd.start_one()
+    needle = f'ds01_container_running{{container_id="{container_id}"}} 1.0'.encode()
+    started = time.perf_counter()
+    while True:
+        began = time.perf_counter()
+        if needle in exporter.scrape():
+            shown = time.perf_counter()
+            break
+    crowd.remove([container_id])
+    return (shown - started) * 1000, (shown - began) * 1000
+
+
+def _flagged_after(exporter: Exporter, engine: DockerEngine) -> float:
+    """Return seconds until a frozen Docker shows as a failing collector."""
+    engine.freeze()
+    began = time.monotonic()
+    try:
+        eventually(lambda: _FAILING in exporter.scrape(), 60, "it is flagged")
+        return time.monotonic() - began
+    finally:
+        engine.thaw()
+
+
+def _cpu_percent(exporter: Exporter, *, pause: float | None, seconds: float = 20) -> float:
+    before, began = exporter.cpu_seconds(), time.monotonic()
+    while time.monotonic() - began < seconds:
+        time.sleep(pause or seconds)
+        if pause is not None:
+            exporter.scrape()
+    return 100 * (exporter.cpu_seconds() - before) / (time.monotonic() - began)
+
+
+def _raw_list(engine: DockerEngine) -> bytes:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(engine.socket))
+        client.sendall(_LIST)
+        answer = b"".join(iter(lambda: client.recv(1 << 20), b""))
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])
+    return answer
+
+
+def bench_churn(stage: Stage) -> list[Table]:
+    """Let a thousand containers come and go, and look at what the exporter keeps of them."""
+    with _host(stage) as (engine, _, host, crowd):
+        crowd.start(SIZES[0])
+        exporter = Exporter(stage, engine, host)
+        rows = [_held(0, exporter)]
+        for passed in (100, 400, 700, _PASSING):
+            crowd.pass_through(passed - int(rows[-1][0]))
+            eventually(lambda: exporter.sees(SIZES[0]), 30, "those that stay are shown")
+            rows.append(_held(passed, exporter))
+    return [
+        Table(
+            f"What is kept after containers came and went, beside {SIZES[0]} that stay",
+            ("came and went", "memory (KiB)", "files", "threads", "series", "scrape p50", "p99"),
+            rows,
+            ["Memory is the proportional set size. The first row is from before the warm-up."],
+        )
+    ]
+
+
+def _held(passed: int, exporter: Exporter) -> tuple[str, ...]:
+    eventually(lambda: exporter.sees(SIZES[0]), 30, "those that stay are shown")
+    timing, held = measure(exporter.scrape, rounds=3), exporter.footprint()
+    series = sum(not line.startswith(b"#") for line in exporter.scrape().splitlines())
+    return (
+        str(passed),
+        *map(str, (held.memory_kib, held.files, held.threads, series)),
+        *(number(timing.median), number(timing.p99)),
+    )
