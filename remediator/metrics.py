@@ -6,8 +6,8 @@ A counter that appears only with its first event has no rate for it.
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from remediator.core.attempts import AttemptState
+from remediator.core.case import HoldReason
 from remediator.core.catalogue import CATALOGUE
-from remediator.core.decision import HoldReason
 from remediator.core.notices import NoticeKind
 
 DELIVERY_RESULTS = ("stored", "refused", "unauthorized", "too_large", "failed")

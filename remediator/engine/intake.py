@@ -24,8 +24,7 @@ class Intake:
 
     def take_all(self, inbox: Inbox) -> int:
         """Take everything that is there; return how many deliveries that were."""
-        if self._parts.journal.intake.begin(inbox.identity()):
-            log.warning("the inbox was made anew: it is read from its beginning")
+        self.begin(inbox)
         taken = 0
         # One at a time: a body may be large, and there may be many.
         while stored := inbox.after(self._parts.journal.intake.mark().last_delivery, most=1):
@@ -33,6 +32,11 @@ class Intake:
             taken += 1
         self._measure(inbox)
         return taken
+
+    def begin(self, inbox: Inbox) -> None:
+        """Go on where the journal says, or from the beginning of an inbox that is a new one."""
+        if self._parts.journal.intake.begin(inbox.identity()):
+            log.warning("the inbox was made anew: it is read from its beginning")
 
     def _take(self, stored: Stored) -> None:
         metrics = self._parts.metrics

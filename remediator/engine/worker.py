@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from remediator.core.attempts import AttemptState
 from remediator.engine.carrying import Carrying
+from remediator.engine.commands import Commands
 from remediator.engine.intake import Intake
 from remediator.engine.looking import Looking
 from remediator.engine.outbox import Outbox
@@ -54,6 +55,7 @@ class Worker:
         self._outboxes = outboxes
         self._stopping = threading.Event()
         self._intake = Intake(parts)
+        self._commands = Commands(parts)
         self._looking = Looking(parts)
         self._carrying = Carrying(parts, self._stopping, self._looking.reconsider)
         self._lookers = ThreadPoolExecutor(_LOOKERS, thread_name_prefix="look")
@@ -102,6 +104,8 @@ class Worker:
                 self._inbox = None
             if self._inbox is None:
                 self._inbox = self._open_inbox()
+            self._intake.begin(self._inbox)
+            self._commands.take_all(self._inbox)
             self._intake.take_all(self._inbox)
         except InboxError as error:
             # What is known already goes on without it.

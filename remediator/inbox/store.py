@@ -1,6 +1,6 @@
-"""The inbox: deliveries, durable before they are acknowledged.
+"""The inbox: deliveries and operators' commands, durable before they are acknowledged.
 
-The receiver writes it and the worker reads it. How far the worker has come is in the journal,
+The network side writes it and the worker reads it. How far the worker has come is in the journal,
 so that taking a delivery and writing what follows from it are one transaction.
 """
 
@@ -24,6 +24,16 @@ class Stored:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class StoredCommand:
+    """One stored command: its number, when and by whom it was given, and the body as stored."""
+
+    id: int
+    received_at: datetime
+    actor: str
+    body: bytes
+
+
 class Inbox:
     """The inbox of one state folder."""
 
@@ -42,15 +52,17 @@ class Inbox:
 
     def store(self, body: bytes, sender: str, now: datetime) -> int:
         """Store a delivery and return its number; it is on the disk when this returns."""
-        if not self.is_in_place():
-            # What goes into a file without a name is gone with its last reader.
-            raise InboxError(f"{FILE} was removed or replaced: restart the receiver")
-        with self._database.transaction() as connection:
-            cursor = connection.execute(
-                "INSERT INTO delivery (received_at, sender, body) VALUES (?, ?, ?)",
-                (stamp(now), sender, body),
-            )
-        return int(cursor.lastrowid or 0)
+        return self._insert(
+            "INSERT INTO delivery (received_at, sender, body) VALUES (?, ?, ?)",
+            (stamp(now), sender, body),
+        )
+
+    def give(self, body: bytes, actor: str, now: datetime) -> int:
+        """Store a command of *actor* and return its number; durable as a delivery is."""
+        return self._insert(
+            "INSERT INTO command (received_at, actor, body) VALUES (?, ?, ?)",
+            (stamp(now), actor, body),
+        )
 
     def after(self, last: int, most: int = 64) -> list[Stored]:
         """Return up to *most* deliveries with a number above *last*, the oldest first."""
@@ -59,6 +71,19 @@ class Inbox:
             (last, most),
         )
         return [Stored(r["id"], _when(r["received_at"]), r["sender"], r["body"]) for r in rows]
+
+    def commands_after(self, last: int, most: int = 64) -> list[StoredCommand]:
+        """Return up to *most* commands with a number above *last*, the oldest first.
+
+        An inbox that its receiver has not migrated yet holds none.
+        """
+        if not self._database.row("SELECT 1 FROM sqlite_schema WHERE name = 'command'"):
+            return []
+        rows = self._database.rows(
+            "SELECT id, received_at, actor, body FROM command WHERE id > ? ORDER BY id LIMIT ?",
+            (last, most),
+        )
+        return [StoredCommand(r["id"], _when(r["received_at"]), *r[2:]) for r in rows]
 
     def is_in_place(self) -> bool:
         """Tell whether the inbox that was opened is still the one in its folder."""
@@ -85,6 +110,14 @@ class Inbox:
     def close(self) -> None:
         """Close the database."""
         self._database.close()
+
+    def _insert(self, sql: str, values: tuple[object, ...]) -> int:
+        if not self.is_in_place():
+            # What goes into a file without a name is gone with its last reader.
+            raise InboxError(f"{FILE} was removed or replaced: restart the receiver")
+        with self._database.transaction() as connection:
+            cursor = connection.execute(sql, values)
+        return int(cursor.lastrowid or 0)
 
 
 def _when(text: str) -> datetime:

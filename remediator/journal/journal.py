@@ -6,11 +6,13 @@ from pathlib import Path
 
 from remediator.database import Database, open_reader, open_writer
 from remediator.errors import JournalError
+from remediator.journal.approvals import Approvals
 from remediator.journal.attempts import Attempts
 from remediator.journal.decisions import Decisions
 from remediator.journal.incidents import Incidents
 from remediator.journal.intake import Intake
 from remediator.journal.notices import Notices
+from remediator.journal.operations import Operations
 
 FILE = "journal.db"
 
@@ -25,6 +27,8 @@ class Journal:
         self.decisions = Decisions(database)
         self.attempts = Attempts(database)
         self.notices = Notices(database)
+        self.approvals = Approvals(database)
+        self.operations = Operations(database)
 
     @classmethod
     def for_worker(cls, folder: Path) -> "Journal":

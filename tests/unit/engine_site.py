@@ -22,6 +22,7 @@ from remediator.core.notices import NoticeKind
 from remediator.core.policy import Limit, Policy, Rung
 from remediator.database import Database, open_writer
 from remediator.engine.carrying import Carrying
+from remediator.engine.commands import Commands
 from remediator.engine.intake import Intake
 from remediator.engine.looking import Looking
 from remediator.engine.outbox import Outbox
@@ -32,6 +33,7 @@ from remediator.inbox.bell import Bell
 from remediator.inbox.store import Inbox
 from remediator.journal import journal as journals
 from remediator.journal.journal import Journal
+from remediator.journal.operations import CommandRecord
 from remediator.metrics import WorkerMetrics
 from remediator.remediations.interface import Remediation
 from tests.builders import SECOND, a_policy, a_rule, a_rung
@@ -99,6 +101,7 @@ class EngineSite:
         )
         self.stopping = threading.Event()
         self.intake = Intake(self.parts)
+        self.commands = Commands(self.parts)
         self.looking = Looking(self.parts)
         self.carrying = Carrying(self.parts, self.stopping, self.looking.reconsider)
         self.mail, self.wall = FakeNotifier("mail"), FakeNotifier("wall")
@@ -115,6 +118,16 @@ class EngineSite:
         """Store a delivery and take it."""
         self.store(body_of(*alerts, **more))
         self.intake.take_all(self.inbox)
+
+    def command(self, action: str, actor: str = "alice", **argument: object) -> CommandRecord:
+        """Give a command, have it taken, and return the answer."""
+        body = json.dumps({"action": action, **argument}).encode()
+        number = self.inbox.give(body, actor, self.clock.now())
+        self.intake.begin(self.inbox)
+        self.commands.take_all(self.inbox)
+        answer = self.journal.operations.answer_to(self.inbox.identity(), number)
+        assert answer is not None
+        return answer
 
     def store(self, body: bytes) -> int:
         """Store what the network side was sent."""
