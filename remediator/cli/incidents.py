@@ -46,7 +46,7 @@ def show_list(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([_plain(asdict(incident)) for incident in incidents], indent=2))
         return 0
-    console = _console()
+    console = make_console()
     for line in _standing(journal):
         console.print(line)
     if not incidents:
@@ -71,7 +71,7 @@ def show_one(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(_plain(asdict(story)), indent=2))
         return 0
-    console = _console()
+    console = make_console()
     for line in _headline(story):
         console.print(line)
     for event in story.events:
@@ -129,7 +129,7 @@ def _print_event(console: Console, event: Event) -> None:
         console.print(Text(" " * 36 + clean(detail, _LONGEST), style="dim"))
 
 
-def _console() -> Console:
+def make_console() -> Console:
     """Return a console that leaves text alone: no markup, no wrapping when it is not a screen."""
     console = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
     if not console.is_terminal:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from remediator.core import guards
-from remediator.core.alerts import Status
 from remediator.core.case import Case, Decision, Hold, HoldReason, Remediate
 from remediator.core.policy import Mode, PolicyRule
 
@@ -26,13 +25,33 @@ def decide(case: Case) -> Decision:
         return policy_rule
     mode = policy_rule.mode.capped_by(case.policy.mode)
     after = _after_looking(case, policy_rule)
-    if mode is Mode.OBSERVE:
-        return _withheld(HoldReason.OBSERVE_ONLY, "the mode is observe", after)
-    if mode is Mode.NOTIFY:
-        return _withheld(HoldReason.NOTIFY_ONLY, "the mode is notify", after)
+    withheld = _withheld_by(mode, after)
+    if withheld is not None:
+        return withheld
     if mode is Mode.APPROVE and isinstance(after, Remediate):
         return guards.unapproved(case, policy_rule, after) or after
     return after
+
+
+def explain(case: Case) -> list[tuple[str, Hold | None]]:
+    """Return every guard by name, in order, with what it says on its own; None lets pass.
+
+    Those that need a policy rule are left out where none matches.
+    """
+    verdicts = [(name, check(case)) for name, check in _BEFORE_LOOKING]
+    policy_rule = case.policy.rule_for(case.alert.labels)
+    if policy_rule is None:
+        return verdicts
+    after = _after_looking(case, policy_rule)
+    mode = policy_rule.mode.capped_by(case.policy.mode)
+    verdicts.append(("mode", _withheld_by(mode, after)))
+    verdicts += [(_name(guard), guard(case)) for guard in _GUARDS]
+    number = guards.next_rung(case, policy_rule)
+    verdicts += [(_name(guard), guard(case, policy_rule, number)) for guard in _RUNG_GUARDS]
+    if mode is Mode.APPROVE:
+        would = Remediate(policy_rule.name, number, policy_rule.rungs[number])
+        verdicts.append(("approval", guards.unapproved(case, policy_rule, would)))
+    return verdicts
 
 
 def before_looking(case: Case) -> Hold | None:
@@ -42,13 +61,13 @@ def before_looking(case: Case) -> Hold | None:
 
 
 def _hold_or_rule(case: Case) -> Hold | PolicyRule:
-    if case.alert.status is Status.RESOLVED:
-        return Hold(HoldReason.RESOLVED, "the alert has resolved")
+    for _, check in _BEFORE_LOOKING:
+        hold = check(case)
+        if hold is not None:
+            return hold
     policy_rule = case.policy.rule_for(case.alert.labels)
     if policy_rule is None:
-        return Hold(HoldReason.NO_POLICY_RULE, "no policy rule matches its labels")
-    if case.history.paused is not None:
-        return Hold(HoldReason.PAUSED, f"paused: {case.history.paused}")
+        raise LookupError("a guard has let an alert pass that no policy rule matches")
     return policy_rule
 
 
@@ -65,6 +84,11 @@ def _after_looking(case: Case, policy_rule: PolicyRule) -> Decision:
     return Remediate(policy_rule.name, number, policy_rule.rungs[number])
 
 
+_BEFORE_LOOKING: tuple[tuple[str, Callable[[Case], Hold | None]], ...] = (
+    ("resolved", guards.resolved),
+    ("policy rule", guards.no_policy_rule),
+    ("pause", guards.paused),
+)
 _GUARDS: tuple[Callable[[Case], Hold | None], ...] = (
     guards.exempt,
     guards.unconfirmed,
@@ -91,3 +115,15 @@ def _withheld(reason: HoldReason, why: str, instead: Decision) -> Hold:
     else:
         because = f"{why}; would have held all the same: {instead.because}"
     return Hold(reason, because, instead=replace(instead, until=None))
+
+
+def _withheld_by(mode: Mode, after: Decision) -> Hold | None:
+    if mode is Mode.OBSERVE:
+        return _withheld(HoldReason.OBSERVE_ONLY, "the mode is observe", after)
+    if mode is Mode.NOTIFY:
+        return _withheld(HoldReason.NOTIFY_ONLY, "the mode is notify", after)
+    return None
+
+
+def _name(guard: Callable[..., Hold | None]) -> str:
+    return guard.__name__.replace("_", " ")

@@ -1,10 +1,11 @@
-"""The guards that follow a look: each holds for one reason, or lets the case pass.
+"""The guards: each holds for one reason, or lets the case pass.
 
 Nothing here reads a clock, a file or a socket. `remediator.core.decision` asks them in order.
 """
 
 from datetime import datetime, timedelta
 
+from remediator.core.alerts import Status
 from remediator.core.approvals import Answer
 from remediator.core.attempts import PastAttempt
 from remediator.core.budgets import spent_limit, spent_until
@@ -16,6 +17,27 @@ from remediator.core.policy import PolicyRule, Warn
 
 # A warning that nothing followed for this long after its notice period is forgotten by people.
 _WARNING_KEEPS = timedelta(hours=1)
+
+
+def resolved(case: Case) -> Hold | None:
+    """Hold where the alert has ended."""
+    if case.alert.status is Status.RESOLVED:
+        return Hold(HoldReason.RESOLVED, "the alert has resolved")
+    return None
+
+
+def no_policy_rule(case: Case) -> Hold | None:
+    """Hold where the policy does not speak of the alert."""
+    if case.policy.rule_for(case.alert.labels) is None:
+        return Hold(HoldReason.NO_POLICY_RULE, "no policy rule matches its labels")
+    return None
+
+
+def paused(case: Case) -> Hold | None:
+    """Hold while an operator has paused everything."""
+    if case.history.paused is not None:
+        return Hold(HoldReason.PAUSED, f"paused: {case.history.paused}")
+    return None
 
 
 def exempt(case: Case) -> Hold | None:

@@ -68,7 +68,15 @@ def test_no_key_outlives_its_field() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["serve", "work", "run", "export", "incidents", *(action.value for action in Action)],
+    [
+        "serve",
+        "work",
+        "run",
+        "export",
+        "incidents",
+        "simulate",
+        *(action.value for action in Action),
+    ],
 )
 def test_every_command_is_shown(command: str) -> None:
     assert command in make_parser().format_help()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from remediator.core.attempts import AttemptState, PastAttempt
 from remediator.core.case import Breaker, Case, Hold, Remediate
 from remediator.core.catalogue import offer_of
-from remediator.core.decision import decide
+from remediator.core.decision import decide, explain
 from remediator.core.observation import Verdict
 from remediator.core.policy import Audience, Limit, Mode, Policy, Warn
 from remediator.core.targets import Container
@@ -233,6 +233,15 @@ def cases(draw: st.DrawFn) -> Case:
 @given(cases())
 def test_the_same_case_is_always_decided_the_same(case: Case) -> None:
     assert decide(case) == decide(case)
+
+
+@settings(max_examples=300, deadline=None)
+@given(cases())
+def test_the_explanation_holds_first_where_the_decision_does(case: Case) -> None:
+    decision = decide(case)
+
+    held = [hold for _, hold in explain(case) if hold is not None]
+    assert (held[0] if held else None) == (decision if isinstance(decision, Hold) else None)
 
 
 @settings(max_examples=300, deadline=None)
