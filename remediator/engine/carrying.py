@@ -120,6 +120,7 @@ class Carrying:
         return False
 
     def _stopped(self, planned: AttemptRecord) -> str | None:
+        self._parts.clock_watch.check()
         operations = self._parts.journal.operations
         paused = operations.pause_reason()
         if paused is not None:

@@ -83,6 +83,7 @@ class Worker:
     def work_once(self) -> None:
         """Do one round: whatever is there to be taken, taken up or looked at is handed out."""
         try:
+            self._parts.clock_watch.check()
             self._take_deliveries()
             self._take_up()
             for incident in self._parts.journal.incidents.due(self._parts.clock.now()):

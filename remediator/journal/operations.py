@@ -4,9 +4,10 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from remediator.core.case import Breaker
+from remediator.core.clock_steps import ClockMark
 from remediator.database import Database, maybe, moment, stamp
 from remediator.journal.incidents import to_json
 
@@ -115,6 +116,30 @@ class Operations:
                 (stamp(now), actor, reason),
             )
         return cursor.rowcount == 1
+
+    def clock_mark(self) -> ClockMark | None:
+        """Return the clock as it was last kept."""
+        row = self._database.row("SELECT boot, uptime, at FROM clock")
+        if row is None:
+            return None
+        return ClockMark(row["boot"], timedelta(seconds=row["uptime"]), moment(row["at"]))
+
+    def clock_offset(self) -> timedelta:
+        """Return by how much the clock was set while a pause for it has lasted."""
+        row = self._database.row("SELECT offset_seconds FROM clock")
+        return timedelta(seconds=row["offset_seconds"]) if row else timedelta()
+
+    def keep_clock(self, mark: ClockMark, offset: timedelta | None = None) -> None:
+        """Keep the clock as it is, and by how much it was set if that is new."""
+        seconds = None if offset is None else offset.total_seconds()
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO clock (id, boot, uptime, at, offset_seconds)"
+                " VALUES (1, ?, ?, ?, coalesce(?, 0)) ON CONFLICT DO UPDATE SET"
+                " boot = excluded.boot, uptime = excluded.uptime, at = excluded.at,"
+                " offset_seconds = coalesce(?, offset_seconds)",
+                (mark.boot, mark.uptime.total_seconds(), stamp(mark.at), seconds, seconds),
+            )
 
     def keep(self, inbox: str, number: int, command: CommandRecord) -> None:
         """Keep what became of command *number* of *inbox*."""

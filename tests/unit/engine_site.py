@@ -22,6 +22,7 @@ from remediator.core.notices import NoticeKind
 from remediator.core.policy import Limit, Policy, Rung
 from remediator.database import Database, open_writer
 from remediator.engine.carrying import Carrying
+from remediator.engine.clock_watch import ClockWatch
 from remediator.engine.commands import Commands
 from remediator.engine.intake import Intake
 from remediator.engine.looking import Looking
@@ -98,6 +99,7 @@ class EngineSite:
             metrics=self.metrics,
             clock=self.clock,
             recheck=15 * SECOND,
+            clock_watch=ClockWatch(self.journal, self.clock),
         )
         self.stopping = threading.Event()
         self.intake = Intake(self.parts)
@@ -141,6 +143,7 @@ class EngineSite:
 
     def round(self) -> None:
         """Do everything there is to be done now, as the worker does."""
+        self.parts.clock_watch.check()
         self.intake.take_all(self.inbox)
         for record in self.journal.attempts.unsettled():
             self.carrying.take_up(record.id)

@@ -46,6 +46,15 @@ CREATE TABLE command (
 ) STRICT;
 CREATE INDEX command_incident ON command (incident);
 
+-- The clock beside what nobody can set, as last seen; by how many seconds it has been set since.
+CREATE TABLE clock (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    boot TEXT NOT NULL,
+    uptime REAL NOT NULL,
+    at TEXT NOT NULL,
+    offset_seconds REAL NOT NULL DEFAULT 0
+) STRICT;
+
 ALTER TABLE intake ADD COLUMN last_command INTEGER NOT NULL DEFAULT 0;
 
 ALTER TABLE pause ADD COLUMN ended_by TEXT;
