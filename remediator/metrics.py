@@ -33,6 +33,11 @@ class ReceiverMetrics:
             buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5),
             registry=registry,
         )
+        self.lost = Gauge(
+            "remediator_inbox_lost_rows",
+            "Acknowledged rows that were missing when the inbox was opened: the disk lost them.",
+            registry=registry,
+        )
         for result in DELIVERY_RESULTS:
             self.deliveries.labels(result)
 

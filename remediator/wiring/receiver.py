@@ -26,15 +26,18 @@ _LEAST_MEMORY = 64 * 1024 * 1024
 
 def make_receiver(settings: Settings) -> Flask:
     """Return the receiver's application; InboxError if the inbox can't be opened."""
+    inbox = Inbox.for_receiver(settings.inbox_dir)
+    metrics = ReceiverMetrics(CollectorRegistry())
+    metrics.lost.set(inbox.lost)
     return create_app(
         ReceiverParts(
-            inbox=Inbox.for_receiver(settings.inbox_dir),
+            inbox=inbox,
             token=_token_of(settings),
             journal=partial(Journal.for_reading, settings.state_dir),
             # Read for each explanation, which is asked for by people who have just edited it.
             policy=PolicyFile(settings.policy).reload,
             ring=partial(ring, settings.inbox_dir),
-            metrics=ReceiverMetrics(CollectorRegistry()),
+            metrics=metrics,
             clock=SystemClock(),
             largest_body=settings.largest_body,
         )

@@ -55,6 +55,13 @@ CREATE TABLE clock (
     offset_seconds REAL NOT NULL DEFAULT 0
 ) STRICT;
 
+-- Tells this journal from one that was made anew in its place.
+CREATE TABLE identity (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    name TEXT NOT NULL
+) STRICT;
+INSERT INTO identity (id, name) VALUES (1, lower(hex(randomblob(16))));
+
 ALTER TABLE intake ADD COLUMN last_command INTEGER NOT NULL DEFAULT 0;
 
 ALTER TABLE pause ADD COLUMN ended_by TEXT;
