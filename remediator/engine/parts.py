@@ -26,3 +26,4 @@ class EngineParts:
     clock: Clock
     recheck: timedelta
     clock_watch: ClockWatch
+    keep: timedelta = timedelta(days=400)

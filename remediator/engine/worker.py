@@ -15,6 +15,7 @@ from remediator.engine.intake import Intake
 from remediator.engine.looking import Looking
 from remediator.engine.outbox import Outbox
 from remediator.engine.parts import EngineParts
+from remediator.engine.pruning import Pruning
 from remediator.errors import InboxError, JournalError, StoreError
 from remediator.inbox.bell import Bell
 from remediator.inbox.store import Inbox
@@ -56,6 +57,7 @@ class Worker:
         self._stopping = threading.Event()
         self._intake = Intake(parts)
         self._commands = Commands(parts)
+        self._pruning = Pruning(parts.journal, parts.clock, parts.keep)
         self._looking = Looking(parts)
         self._carrying = Carrying(parts, self._stopping, self._looking.reconsider)
         self._lookers = ThreadPoolExecutor(_LOOKERS, thread_name_prefix="look")
@@ -88,6 +90,7 @@ class Worker:
             self._take_up()
             for incident in self._parts.journal.incidents.due(self._parts.clock.now()):
                 self._hand_out_look(incident)
+            self._pruning.step()
             self._parts.metrics.notices_waiting.set(self._parts.journal.notices.waiting())
             self._trouble = ""
         except StoreError as error:

@@ -115,13 +115,21 @@ class Inbox:
         """Return the number of the newest delivery that was ever stored, 0 if none was."""
         return newest(self._database, "delivery")
 
-    def forget(self, upto: int, before: datetime) -> int:
-        """Delete deliveries numbered at most *upto* and older than *before*; return how many."""
+    def forget(self, delivery: int, command: int, before: datetime, most: int) -> int:
+        """Delete up to *most* rows of each kind that are numbered at most so and are older.
+
+        Return how many. The numbers are never given again.
+        """
+        forgotten = 0
         with self._database.transaction() as connection:
-            cursor = connection.execute(
-                "DELETE FROM delivery WHERE id <= ? AND received_at < ?", (upto, stamp(before))
-            )
-        return cursor.rowcount
+            for table, upto in (("delivery", delivery), ("command", command)):
+                cursor = connection.execute(
+                    f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE id <= ?"  # noqa: S608
+                    " AND received_at < ? ORDER BY id LIMIT ?)",
+                    (upto, stamp(before), most),
+                )
+                forgotten += cursor.rowcount
+        return forgotten
 
     def close(self) -> None:
         """Close the database."""

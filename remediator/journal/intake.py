@@ -7,12 +7,16 @@ from remediator.database import Database
 
 @dataclass(frozen=True, slots=True)
 class IntakeMark:
-    """The last delivery and the last command taken; bodies refused, alerts truncated so far."""
+    """The last delivery and the last command taken; bodies refused, alerts truncated so far.
+
+    ``inbox`` is the identity of the inbox that the numbers are of.
+    """
 
     last_delivery: int
     refused: int
     truncated: int
     last_command: int = 0
+    inbox: str = ""
 
 
 class Intake:
@@ -24,7 +28,7 @@ class Intake:
     def mark(self) -> IntakeMark:
         """Return where the worker stands."""
         row = self._database.row(
-            "SELECT last_delivery, refused, truncated, last_command FROM intake"
+            "SELECT last_delivery, refused, truncated, last_command, inbox FROM intake"
         )
         return IntakeMark(*row) if row else IntakeMark(0, 0, 0)
 

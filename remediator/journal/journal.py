@@ -9,6 +9,7 @@ from pathlib import Path
 from remediator.database import Database, open_reader, open_writer
 from remediator.errors import JournalError
 from remediator.high_water import HighWaterMark, given
+from remediator.journal import retention
 from remediator.journal.approvals import Approvals
 from remediator.journal.attempts import Attempts
 from remediator.journal.decisions import Decisions
@@ -57,6 +58,10 @@ class Journal:
         """Make all writes inside the block one: all of them durable, or none."""
         with self._database.transaction():
             yield
+
+    def forget(self, before: datetime, most: int) -> int:
+        """Delete up to *most* incidents that were closed before *before*; return how many."""
+        return retention.forget(self._database, before, most)
 
     def close(self) -> None:
         """Close the database."""

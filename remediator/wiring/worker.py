@@ -98,6 +98,7 @@ def make_worker(
         clock=clock,
         recheck=settings.recheck,
         clock_watch=ClockWatch(journal, clock),
+        keep=settings.keep_incidents,
     )
     notifiers: list[Notifier] = [Wall(), Mail(settings.mail)]
     outboxes = [Outbox(n, journal, clock, metrics, settings.host) for n in notifiers]

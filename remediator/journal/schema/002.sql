@@ -28,6 +28,8 @@ CREATE TABLE approval (
     attempt INTEGER REFERENCES attempt (id)
 ) STRICT;
 CREATE INDEX approval_incident ON approval (incident, id);
+CREATE INDEX approval_attempt ON approval (attempt);
+CREATE INDEX warning_incident ON warning (incident);
 
 -- An operator's command as it was taken from the inbox, and what became of it.
 CREATE TABLE command (
