@@ -72,10 +72,18 @@ class Worker:
         """Work until stopped, then wait up to *grace*; return whether all was finished."""
         for outbox in self._outboxes:
             outbox.start()
+        self._look_at_all()
         while not self._stopping.is_set():
             self.work_once()
             self._bell.wait(self._until_due())
         return self._finish(grace)
+
+    def _look_at_all(self) -> None:
+        """Make up at once for looks that a crash has cut off, whose lease may last for minutes."""
+        try:
+            self._parts.journal.incidents.look_at_all(self._parts.clock.now())
+        except JournalError as error:
+            self._report_trouble("incidents are looked at when they are due", error)
 
     def stop(self) -> None:
         """Take nothing new and come to an end."""
