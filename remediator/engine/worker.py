@@ -67,6 +67,8 @@ class Worker:
         self._in_hand: set[int] = set()
         self._rested_since: dict[int, datetime] = {}
         self._trouble = ""
+        self._troubled = threading.Event()
+        self._needs_rest = threading.Event()
 
     def run(self, grace: timedelta) -> bool:
         """Work until stopped, then wait up to *grace*; return whether all was finished."""
@@ -74,8 +76,16 @@ class Worker:
             outbox.start()
         self._look_at_all()
         while not self._stopping.is_set():
+            self._troubled.clear()
             self.work_once()
-            self._bell.wait(self._until_due())
+            if self._needs_rest.is_set():
+                # Everything that failed is still due: without a rest this would go in a circle.
+                self._needs_rest.clear()
+                self._stopping.wait(_LONGEST_WAIT.total_seconds())
+            else:
+                self._bell.wait(self._until_due())
+            if not self._troubled.is_set():
+                self._trouble = ""
         return self._finish(grace)
 
     def _look_at_all(self) -> None:
@@ -100,7 +110,6 @@ class Worker:
                 self._hand_out_look(incident)
             self._pruning.step()
             self._parts.metrics.notices_waiting.set(self._parts.journal.notices.waiting())
-            self._trouble = ""
         except StoreError as error:
             self._report_trouble("nothing is done until this is repaired", error)
             self._parts.metrics.errors.inc()
@@ -204,6 +213,9 @@ class Worker:
 
     def _report_trouble(self, what: str, error: StoreError, level: int = logging.ERROR) -> None:
         """Say it once; the same trouble at the next round is not news."""
+        self._troubled.set()
+        if isinstance(error, JournalError):
+            self._needs_rest.set()
         if str(error) != self._trouble:
             log.log(level, "%s: %s", what, error)
         self._trouble = str(error)

@@ -74,7 +74,7 @@ class Sender:
         }
         try:
             answer = session.post(
-                self._receiver.webhook, data=_body(names), headers=headers, timeout=5
+                self._receiver.webhook, data=body_of(names), headers=headers, timeout=5
             )
         except requests.RequestException:
             self._stopping.wait(0.02)
@@ -82,7 +82,7 @@ class Sender:
         return answer.status_code == 200
 
 
-def _body(names: list[str]) -> bytes:
+def body_of(names: list[str]) -> bytes:
     alerts = [
         {
             "status": "firing",
