@@ -75,6 +75,7 @@ def test_no_key_outlives_its_field() -> None:
         "export",
         "incidents",
         "simulate",
+        "backup",
         *(action.value for action in Action),
     ],
 )
