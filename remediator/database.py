@@ -27,6 +27,7 @@ class Database:
         self._path = path
         self._name = path.name
         self._file = _file_at(path)
+        self.after_commit: Callable[[], None] = _nothing
 
     def is_in_place(self) -> bool:
         """Tell whether the file that was opened is still the one that its path leads to."""
@@ -53,6 +54,7 @@ class Database:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+            self.after_commit()
 
     def rows(self, sql: str, parameters: tuple[object, ...] = ()) -> list[sqlite3.Row]:
         """Return all rows of a query."""
@@ -121,6 +123,10 @@ def moment(text: str) -> datetime:
 def maybe(parse: Callable[[str], datetime], text: str | None) -> datetime | None:
     """Return ``parse(text)``, or None for NULL."""
     return None if text is None else parse(text)
+
+
+def _nothing() -> None:
+    """Do nothing after a commit."""
 
 
 def _file_at(path: Path) -> tuple[int, int] | None:

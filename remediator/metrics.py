@@ -6,8 +6,8 @@ A counter that appears only with its first event has no rate for it.
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from remediator.core.attempts import AttemptState
+from remediator.core.case import HoldReason
 from remediator.core.catalogue import CATALOGUE
-from remediator.core.decision import HoldReason
 from remediator.core.notices import NoticeKind
 
 DELIVERY_RESULTS = ("stored", "refused", "unauthorized", "too_large", "failed")
@@ -31,6 +31,11 @@ class ReceiverMetrics:
             "remediator_delivery_store_seconds",
             "Time to make one delivery durable.",
             buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5),
+            registry=registry,
+        )
+        self.lost = Gauge(
+            "remediator_inbox_lost_rows",
+            "Acknowledged rows that were missing when the inbox was opened: the disk lost them.",
             registry=registry,
         )
         for result in DELIVERY_RESULTS:
@@ -82,7 +87,7 @@ class WorkerMetrics:
         )
         self.breaker_open = Gauge(
             "remediator_breaker_open",
-            "Whether the budget of the host is spent, so that nothing destructive is done.",
+            "Whether the breaker is open: nothing destructive is done until a person closes it.",
             registry=registry,
         )
         self.backlog = Gauge(

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from remediator.core.alerts import Alert, Firing, Status
+from remediator.core.approvals import Answer, Approval
 from remediator.core.attempts import AttemptState, PastAttempt, Task
-from remediator.core.decision import Case, History
+from remediator.core.case import Breaker, Case, History
 from remediator.core.matchers import Matcher
 from remediator.core.observation import Observation, Report, Source, Verdict
 from remediator.core.policy import Limit, Mode, Policy, PolicyRule, Rung, Warn
@@ -69,9 +70,16 @@ def a_policy(
     *rules: PolicyRule,
     mode: Mode = Mode.ACT,
     never: tuple[Matcher, ...] = (),
-    budget: tuple[Limit, ...] = (Limit(10, HOUR), Limit(30, DAY)),
+    budget: Mapping[str, tuple[Limit, ...]] | None = None,
+    open_after: tuple[Limit, ...] = (Limit(10, HOUR), Limit(30, DAY)),
 ) -> Policy:
-    return Policy(mode=mode, rules=rules or (a_rule(),), never=never, budget=budget)
+    return Policy(
+        mode=mode,
+        rules=rules or (a_rule(),),
+        never=never,
+        budget=budget or {},
+        open_after=open_after,
+    )
 
 
 def a_report(
@@ -119,6 +127,20 @@ def a_task(target: Target = TARGET) -> Task:
     return Task(target)
 
 
+def an_approval(
+    answer: Answer = Answer.WAITING,
+    *,
+    asked_at: datetime = NOON - HOUR,
+    expires_at: datetime = NOON + HOUR,
+    policy_rule: str = RULE,
+    rung: int = 0,
+    target: Target = TARGET,
+) -> Approval:
+    """Return a question about the first rung, answered by carol if it was."""
+    given = ("", "") if answer is Answer.WAITING else ("carol", "I said so")
+    return Approval(policy_rule, rung, target.key, asked_at, expires_at, answer, *given)
+
+
 def a_case(
     policy: Policy | None = None,
     *,
@@ -126,6 +148,8 @@ def a_case(
     attempts: tuple[PastAttempt, ...] = (),
     warned_at: datetime | None = None,
     paused: str | None = None,
+    breaker: Breaker | None = None,
+    approvals: tuple[Approval, ...] = (),
     seen: Observation | None = None,
     now: datetime = NOON,
 ) -> Case:
@@ -133,7 +157,7 @@ def a_case(
     return Case(
         alert=alert or an_alert(),
         policy=policy or a_policy(),
-        history=History(attempts, warned_at, paused),
+        history=History(attempts, warned_at, paused, breaker or Breaker(), approvals),
         observation=seen or an_observation(),
         now=now,
     )

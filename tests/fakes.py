@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from remediator.core.alerts import Alert
 from remediator.core.attempts import Proof, Task, Verification
+from remediator.core.clock_steps import ClockMark
 from remediator.core.containers import ContainerFacts
 from remediator.core.gpu_claims import GpuClaims
 from remediator.core.gpus import (
@@ -51,12 +52,28 @@ class HandClock:
 
     def __init__(self, now: datetime = NOON) -> None:
         self._now = now
+        self.boot = "boot-1"
+        self.uptime = timedelta(hours=1)
 
     def now(self) -> datetime:
         return self._now
 
+    def mark(self) -> ClockMark:
+        return ClockMark(self.boot, self.uptime, self._now)
+
     def advance(self, by: timedelta) -> None:
+        """Let time pass."""
         self._now += by
+        self.uptime += by
+
+    def step(self, by: timedelta) -> None:
+        """Set the clock, as an administrator or a daemon does: no time passes."""
+        self._now += by
+
+    def reboot(self, off: timedelta = timedelta()) -> None:
+        """Start the machine anew after it was off for a while."""
+        self._now += off
+        self.boot, self.uptime = f"{self.boot}+", timedelta()
 
 
 @dataclass(slots=True)

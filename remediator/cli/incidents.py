@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -45,7 +46,9 @@ def show_list(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([_plain(asdict(incident)) for incident in incidents], indent=2))
         return 0
-    console = _console()
+    console = make_console()
+    for line in _standing(journal):
+        console.print(line)
     if not incidents:
         console.print("No incidents.")
         return 0
@@ -68,12 +71,24 @@ def show_one(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(_plain(asdict(story)), indent=2))
         return 0
-    console = _console()
+    console = make_console()
     for line in _headline(story):
         console.print(line)
     for event in story.events:
         _print_event(console, event)
     return 0
+
+
+def _standing(journal: Journal) -> Iterator[Text]:
+    """Yield what keeps everything from being done, so that nobody looks for it in an incident."""
+    pause = journal.operations.pause_in_force()
+    if pause is not None:
+        text = f"Paused since {pause.began_at:%Y-%m-%d %H:%M:%S} UTC by {pause.actor}:"
+        yield Text(clean(f"{text} {pause.reason}", _LONGEST), style="bold yellow")
+    breaker = journal.operations.breaker_in_force()
+    if breaker is not None:
+        text = f"The breaker is open since {breaker.opened_at:%Y-%m-%d %H:%M:%S} UTC:"
+        yield Text(clean(f"{text} {breaker.because}", _LONGEST), style="bold red")
 
 
 def _cells(journal: Journal, incident: Incident) -> tuple[str, ...]:
@@ -114,7 +129,7 @@ def _print_event(console: Console, event: Event) -> None:
         console.print(Text(" " * 36 + clean(detail, _LONGEST), style="dim"))
 
 
-def _console() -> Console:
+def make_console() -> Console:
     """Return a console that leaves text alone: no markup, no wrapping when it is not a screen."""
     console = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
     if not console.is_terminal:

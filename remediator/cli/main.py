@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from remediator import __version__
-from remediator.cli import export, incidents, programs
+from remediator.cli import backup, export, incidents, operate, programs, simulate
 from remediator.errors import ConfigError, RemediatorError
 from remediator.logs import set_up_logging
 
@@ -73,6 +73,9 @@ def make_parser() -> argparse.ArgumentParser:
     programs.add_to(subparsers)
     export.add_to(subparsers)
     incidents.add_to(subparsers)
+    operate.add_to(subparsers)
+    simulate.add_to(subparsers)
+    backup.add_to(subparsers)
     return parser
 
 

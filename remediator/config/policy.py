@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import yaml
 
@@ -60,9 +61,14 @@ def _policy(reader: Reader, node: yaml.Node) -> Policy:
 
 
 def _breaker(reader: Reader, node: yaml.Node, path: str) -> tuple[Limit, ...]:
-    fields = reader.values(node, path, {"open_after": ("budget", _limits)})
-    budget: object = fields.get("budget", Policy().budget)
-    return budget if isinstance(budget, tuple) else ()
+    fields = reader.values(node, path, {"open_after": ("limits", _limits)})
+    limits: object = fields.get("limits", Policy().open_after)
+    return limits if isinstance(limits, tuple) else ()
+
+
+def _budget(reader: Reader, node: yaml.Node, path: str) -> dict[str, tuple[Limit, ...]]:
+    table = {offer.name: (offer.name, _limits) for offer in CATALOGUE}
+    return cast(dict[str, tuple[Limit, ...]], reader.values(node, path, table))
 
 
 def _rules(reader: Reader, node: yaml.Node, path: str) -> tuple[PolicyRule, ...]:
@@ -125,7 +131,7 @@ def _options_of(offer: Offer) -> Read:
     return lambda reader, node, path: _options(reader, node, path, offer)
 
 
-def _verify(reader: Reader, node: yaml.Node, path: str) -> timedelta:
+def _within(reader: Reader, node: yaml.Node, path: str) -> timedelta:
     reader.require(node, path, "within")
     fields = reader.mapping(node, path, ("within",))
     within = fields.get("within")
@@ -192,20 +198,22 @@ RUNG_FIELDS: Mapping[str, tuple[str, Read]] = {
     "attempts": ("attempts", _limits),
     "cooldown": ("cooldown", _duration),
     "timeout": ("timeout", _duration),
-    "verify": ("verify_within", _verify),
+    "verify": ("verify_within", _within),
 }
 RULE_FIELDS: Mapping[str, tuple[str, Read]] = {
     "name": ("name", Reader.text),
     "match": ("matchers", _conditions),
     "mode": ("mode", _mode),
     "warn": ("warn", _warn),
+    "approve": ("approve_within", _within),
     "do": ("rungs", _rungs),
     "escalate": ("escalate", _escalate),
     "tell": ("tell", _audiences),
 }
 POLICY_FIELDS: Mapping[str, tuple[str, Read]] = {
     "mode": ("mode", _mode),
-    "breaker": ("budget", _breaker),
+    "breaker": ("open_after", _breaker),
+    "budget": ("budget", _budget),
     "never": ("never", _matchers),
     "rules": ("rules", _rules),
 }

@@ -58,6 +58,9 @@ class MailSettings:
     timeout: timedelta = timedelta(seconds=20)
 
 
+_LEAST_KEPT = timedelta(days=60)
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All settings with their defaults."""
@@ -83,6 +86,8 @@ class Settings:
     docker_timeout: timedelta = timedelta(seconds=10)
     recheck: timedelta = timedelta(seconds=15)
     workers: int = 8
+    keep_incidents: timedelta = timedelta(days=400)
+    keep_deliveries: timedelta = timedelta(days=14)
     wall: str = "owner"
     mail: MailSettings = MailSettings()
 
@@ -204,6 +209,15 @@ MAIL_FIELDS: Mapping[str, tuple[str, Read]] = {
     "timeout": ("timeout", Reader.duration),
 }
 
+
+def _long_enough(reader: Reader, node: yaml.Node, path: str) -> timedelta:
+    """Return for how long to keep incidents: no limit of a policy may forget an attempt."""
+    keep = reader.duration(node, path)
+    if keep < _LEAST_KEPT:
+        reader.report(node, path, "must be at least 60d: attempts count for up to 31 days")
+    return keep
+
+
 SETTINGS_FIELDS: Mapping[str, tuple[str, Read]] = {
     "host": ("host", Reader.text),
     "state_dir": ("state_dir", _path),
@@ -226,6 +240,8 @@ SETTINGS_FIELDS: Mapping[str, tuple[str, Read]] = {
     "docker_timeout": ("docker_timeout", Reader.duration),
     "recheck": ("recheck", Reader.duration),
     "workers": ("workers", _at_least_one),
+    "keep_incidents": ("keep_incidents", _long_enough),
+    "keep_deliveries": ("keep_deliveries", Reader.duration),
     "wall": ("wall", _one_of("owner", "everyone", "off")),
     "mail": ("mail", _mail),
 }

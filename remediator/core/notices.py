@@ -30,6 +30,8 @@ class NoticeKind(enum.Enum):
     FAILED = "failed"
     ESCALATED = "escalated"
     INFORMED = "informed"
+    APPROVAL_WANTED = "approval_wanted"
+    BREAKER_OPENED = "breaker_opened"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,39 @@ def escalated(matter: Matter, because: str) -> Notice:
         NoticeKind.ESCALATED,
         f"{clean(matter.title)} on {clean(matter.host)} needs a person",
         _body(matter, f"Remediator has come to its end: {clean(because)}.", _SHOW.format(matter)),
+    )
+
+
+def approval_wanted(matter: Matter, rung: Rung, within: timedelta) -> Notice:
+    """Return the question whether *rung* may be carried out."""
+    name = f"{clean(matter.title)} on {clean(matter.host)}"
+    return Notice(
+        NoticeKind.APPROVAL_WANTED,
+        f"May {name} be {_done(rung.remediation, rung.options)}?",
+        _body(
+            matter,
+            f"{rung.remediation} of {name} waits for your approval, for {humanize(within)}."
+            " Nothing is done without it.",
+            f"Approve or reject it with one of:\n\n"
+            f"    remediator approve {matter.incident}\n"
+            f'    remediator reject {matter.incident} "why not"',
+        ),
+    )
+
+
+def breaker_opened(matter: Matter, because: str) -> Notice:
+    """Return the notice that nothing destructive is done any more until a person has looked."""
+    return Notice(
+        NoticeKind.BREAKER_OPENED,
+        f"The breaker on {clean(matter.host)} is open: nothing is stopped any more",
+        _body(
+            matter,
+            f"{clean(because)}. Nothing destructive is done on {clean(matter.host)} until"
+            " somebody closes the breaker; people are still told.",
+            "See what was done, and close it when you are content:\n\n"
+            "    remediator incidents list\n"
+            '    remediator close-breaker "what you found"',
+        ),
     )
 
 

@@ -70,16 +70,23 @@ class PolicyRule:
     warn: Warn | None = None
     tell: tuple[Audience, ...] = (Audience.ADMINS,)
     escalate: tuple[Audience, ...] = (Audience.ADMINS,)
+    approve_within: timedelta = timedelta(hours=4)
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The whole policy; ``mode`` is the most that any rule below may do."""
+    """The whole policy; ``mode`` is the most that any rule below may do.
+
+    ``budget`` limits the attempts of one remediation on the whole host; over it, one waits.
+    ``open_after`` limits all destructive ones together; over it, the breaker opens, and a person
+    has to close it.
+    """
 
     mode: Mode = Mode.OBSERVE
     rules: tuple[PolicyRule, ...] = ()
     never: tuple[Matcher, ...] = ()
-    budget: tuple[Limit, ...] = (Limit(10, timedelta(hours=1)), Limit(30, timedelta(hours=24)))
+    budget: Mapping[str, tuple[Limit, ...]] = field(default_factory=dict)
+    open_after: tuple[Limit, ...] = (Limit(10, timedelta(hours=1)), Limit(30, timedelta(hours=24)))
 
     def rule_for(self, labels: Mapping[str, str]) -> PolicyRule | None:
         """Return the first rule that matches *labels*, as in Alertmanager's routing."""

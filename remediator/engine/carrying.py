@@ -101,10 +101,34 @@ class Carrying:
             if why is not None:
                 self._settle(planned, AttemptState.REFUSED, f"not carried out: {why}")
                 return
-        if self._attempts.claim(attempt_id, self._parts.clock.now()):
+        if self._claim(planned):
             record = self._attempts.attempt(attempt_id)
             if record is not None:
                 self._execute_and_settle(record)
+
+    def _claim(self, planned: AttemptRecord) -> bool:
+        """Move it to running; False if somebody else has it, or an operator stopped it meanwhile.
+
+        Pause and breaker are asked in the transaction that claims: once `pause` is answered,
+        nothing begins.
+        """
+        with self._parts.journal.transaction():
+            why = self._stopped(planned)
+            if why is None:
+                return self._attempts.claim(planned.id, self._parts.clock.now())
+            self._settle(planned, AttemptState.REFUSED, f"not carried out: {why}")
+        return False
+
+    def _stopped(self, planned: AttemptRecord) -> str | None:
+        self._parts.clock_watch.check()
+        operations = self._parts.journal.operations
+        paused = operations.pause_reason()
+        if paused is not None:
+            return f"paused: {paused}"
+        breaker = operations.breaker()
+        if breaker.open_because is not None and offer_of(planned.remediation).destructive:
+            return f"the breaker is open: {breaker.open_because}"
+        return None
 
     def take_up(self, attempt_id: int) -> None:
         """Bring an attempt to its end that nobody has in hand: the worker died, or gave up."""

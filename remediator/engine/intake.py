@@ -26,8 +26,7 @@ class Intake:
         """Take everything that is there; return how many deliveries that were."""
         taken = 0
         try:
-            if self._parts.journal.intake.begin(inbox.identity()):
-                log.warning("the inbox was made anew: it is read from its beginning")
+            self.begin(inbox)
             # One at a time: a body may be large, and there may be many.
             while stored := inbox.after(self._parts.journal.intake.mark().last_delivery, most=1):
                 self._take(stored[0])
@@ -36,6 +35,11 @@ class Intake:
             # Also where none can be taken: the oldest one's age is how that is noticed.
             self._measure(inbox)
         return taken
+
+    def begin(self, inbox: Inbox) -> None:
+        """Go on where the journal says, or from the beginning of an inbox that is a new one."""
+        if self._parts.journal.intake.begin(inbox.identity()):
+            log.warning("the inbox was made anew: it is read from its beginning")
 
     def _take(self, stored: Stored) -> None:
         metrics = self._parts.metrics

@@ -6,23 +6,13 @@ from datetime import datetime, timedelta
 
 from remediator.core import notices
 from remediator.core.alerts import Status
-from remediator.core.attempts import AttemptState, PastAttempt, Task
+from remediator.core.case import Case, Decision, History, Hold, HoldReason, Remediate
 from remediator.core.catalogue import offer_of
-from remediator.core.decision import (
-    Case,
-    Decision,
-    History,
-    Hold,
-    HoldReason,
-    Remediate,
-    before_looking,
-    decide,
-)
+from remediator.core.decision import before_looking, decide
 from remediator.core.observation import Observation, Verdict
-from remediator.core.policy import Audience, PolicyRule, Warn
-from remediator.core.targets import Container, Target
+from remediator.core.policy import PolicyRule
+from remediator.engine.following import Following
 from remediator.engine.parts import EngineParts
-from remediator.engine.telling import letters
 from remediator.journal.attempts import AttemptRecord
 from remediator.journal.incidents import FiringRecord, Incident
 
@@ -44,6 +34,7 @@ class Looking:
     def __init__(self, parts: EngineParts) -> None:
         self._parts = parts
         self._journal = parts.journal
+        self._following = Following(parts)
 
     def look(self, incident_id: int) -> int | None:
         """Decide about an incident; return the attempt that was planned, if one was."""
@@ -92,22 +83,22 @@ class Looking:
         """Decide about one firing; return the attempt that was planned, and the decision."""
         policy = self._parts.policy()
         rule = policy.rule_for(record.alert.labels)
-        paused = self._journal.incidents.pause_reason()
+        paused = self._journal.operations.pause_reason()
         case = Case(record.alert, policy, History(paused=paused), None, self._parts.clock.now())
         decision: Decision | None = before_looking(case)
         if decision is None and rule is not None:
-            case = self._observed(case, rule)
+            case = self._observed(incident.id, case, rule)
             decision = decide(case)
         if decision is None:
             raise LookupError("no guard held an alert without a policy rule")
         with self._journal.transaction():
             if isinstance(decision, Remediate):
                 # Others may have spent the budget since it was looked at: here they wait.
-                case = self._remembered(case)
+                case = self._remembered(incident.id, case)
                 decision = decide(case)
             self._write(incident, record, decision, case.observation, rule)
             self._remember(incident, case.observation)
-            planned = self._follow(incident, record, case, decision)
+            planned = self._following.follow(incident, record, case, decision)
         return planned, decision
 
     def reconsider(self, planned: AttemptRecord) -> str | None:
@@ -124,14 +115,16 @@ class Looking:
             case = Case(alert, policy, History(), None, self._parts.clock.now())
             if before_looking(case) is not None or rule is None:
                 continue
-            case = self._observed(case, rule, without=planned.id)
+            case = self._observed(planned.incident, case, rule, without=planned.id)
             decision = decide(case)
             if _is_same(decision, case.observation, planned):
                 return None
             why = decision.because if isinstance(decision, Hold) else "it is another one's turn"
         return why
 
-    def _observed(self, case: Case, rule: PolicyRule, without: int | None = None) -> Case:
+    def _observed(
+        self, incident: int, case: Case, rule: PolicyRule, without: int | None = None
+    ) -> Case:
         seen = self._parts.remediations[_eyes(rule)].observe(case.alert, self._parts.clock.now())
         for report in seen.reports:
             if report.verdict is Verdict.SILENT:
@@ -143,14 +136,16 @@ class Looking:
             warned_at = self._journal.decisions.warned_at(firing, seen.target.key, rule.name)
         history = replace(case.history, warned_at=warned_at)
         seen_case = replace(case, observation=seen, history=history, now=now)
-        return self._remembered(seen_case, without)
+        return self._remembered(incident, seen_case, without)
 
-    def _remembered(self, case: Case, without: int | None = None) -> Case:
+    def _remembered(self, incident: int, case: Case, without: int | None = None) -> Case:
         """Return *case* with what the journal says now."""
         history = replace(
             case.history,
             attempts=self._journal.attempts.past(case.now - _MEMORY, without),
-            paused=self._journal.incidents.pause_reason(),
+            paused=self._journal.operations.pause_reason(),
+            breaker=self._journal.operations.breaker(),
+            approvals=self._journal.approvals.usable(incident, without),
         )
         return replace(case, history=history)
 
@@ -186,79 +181,6 @@ class Looking:
         if seen is not None and seen.title:
             self._journal.incidents.name(incident.id, seen.title, seen.owner)
 
-    def _follow(
-        self, incident: Incident, record: FiringRecord, case: Case, decision: Decision
-    ) -> int | None:
-        """Write what follows from a decision, in its transaction."""
-        seen = case.observation
-        rule = case.policy.rule_for(case.alert.labels)
-        if seen is None or seen.target is None or rule is None:
-            return None
-        if isinstance(decision, Remediate):
-            return self._plan(incident, decision, seen, seen.target)
-        matter = matter_of(self._parts.host, incident, record, seen)
-        due = decision.instead
-        if decision.reason is HoldReason.WARNING_DUE:
-            if isinstance(due, Remediate) and rule.warn is not None:
-                self._warn(matter, record, rule.warn, due, seen.target)
-        elif decision.reason is HoldReason.ATTEMPTS_EXHAUSTED:
-            if self._journal.incidents.settle_once(incident.id, "escalated"):
-                self._tell(matter, notices.escalated(matter, decision.because), rule.escalate)
-        elif (
-            decision.reason is HoldReason.NOTIFY_ONLY
-            and incident.outcome is None
-            and _would_act(decision)
-        ):
-            keepable = isinstance(seen.target, Container)
-            notice = notices.informed(matter, decision.because, keepable=keepable)
-            self._tell(matter, notice, rule.tell)
-            self._journal.incidents.settle(incident.id, "notified")
-        return None
-
-    def _plan(
-        self, incident: Incident, decision: Remediate, seen: Observation, target: Target
-    ) -> int | None:
-        rung = decision.rung
-        plan = PastAttempt(
-            target_key=target.key,
-            policy_rule=decision.policy_rule,
-            rung=decision.number,
-            remediation=rung.remediation,
-            state=AttemptState.PLANNED,
-            planned_at=self._parts.clock.now(),
-        )
-        task = Task(
-            target=target,
-            timeout=rung.timeout,
-            verify_within=rung.verify_within,
-            options=rung.options,
-            context=seen.context,
-        )
-        return self._journal.attempts.plan(incident.id, plan, task)
-
-    def _warn(
-        self,
-        matter: notices.Matter,
-        record: FiringRecord,
-        warn: Warn,
-        due: Remediate,
-        target: Target,
-    ) -> None:
-        """Warn of what is *due*, and write down when."""
-        now = self._parts.clock.now()
-        self._journal.decisions.warn(
-            matter.incident, record.alert.firing, target.key, due.policy_rule, now
-        )
-        notice = notices.warning(matter, due.rung, now + warn.before, warn.before)
-        self._tell(matter, notice, warn.tell)
-
-    def _tell(
-        self, matter: notices.Matter, notice: notices.Notice, audiences: tuple[Audience, ...]
-    ) -> None:
-        rows = letters(notice, self._parts.directory, audiences, matter.owner)
-        self._journal.notices.put(matter.incident, rows, self._parts.clock.now())
-        self._parts.metrics.notices_made.labels(notice.kind.value).inc()
-
     def _next_look(self, record: FiringRecord, decision: Decision, now: datetime) -> datetime:
         """Return when to look again: soon after news, more and more rarely without."""
         if isinstance(decision, Hold) and decision.reason is HoldReason.WARNING_DUE:
@@ -267,28 +189,6 @@ class Looking:
         at = now + min(max(age, self._parts.recheck), _SLOWEST_RECHECK)
         until = decision.until if isinstance(decision, Hold) else None
         return min(at, until) if until is not None and until > now else at
-
-
-def matter_of(
-    host: str, incident: Incident, record: FiringRecord, seen: Observation
-) -> notices.Matter:
-    """Return what a notice about *incident* is about, with the evidence as sentences."""
-    return notices.Matter(
-        incident=incident.id,
-        host=host,
-        title=seen.title or incident.title,
-        owner=seen.owner,
-        alert=record.alert.name,
-        evidence=tuple(f"{report.source.value}: {report.says}" for report in seen.reports),
-    )
-
-
-def _would_act(hold: Hold) -> bool:
-    """Whether only the mode stands in the way: a forged or stale alert is nobody's news."""
-    instead = hold.instead
-    return isinstance(instead, Remediate) or (
-        instead is not None and instead.reason is HoldReason.WARNING_DUE
-    )
 
 
 def _has_lapsed(record: FiringRecord, decision: Decision, now: datetime) -> bool:

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from remediator.clock import Clock
 from remediator.core.policy import Policy
+from remediator.engine.clock_watch import ClockWatch
 from remediator.engine.telling import Directory
 from remediator.journal.journal import Journal
 from remediator.metrics import WorkerMetrics
@@ -24,3 +25,5 @@ class EngineParts:
     metrics: WorkerMetrics
     clock: Clock
     recheck: timedelta
+    clock_watch: ClockWatch
+    keep: timedelta = timedelta(days=400)

@@ -9,12 +9,13 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from remediator.core.attempts import AttemptState
-from remediator.core.decision import budget_spent_until
 from remediator.engine.carrying import Carrying
+from remediator.engine.commands import Commands
 from remediator.engine.intake import Intake
 from remediator.engine.looking import Looking
 from remediator.engine.outbox import Outbox
 from remediator.engine.parts import EngineParts
+from remediator.engine.pruning import Pruning
 from remediator.errors import InboxError, JournalError, StoreError
 from remediator.inbox.bell import Bell
 from remediator.inbox.store import Inbox
@@ -55,6 +56,8 @@ class Worker:
         self._outboxes = outboxes
         self._stopping = threading.Event()
         self._intake = Intake(parts)
+        self._commands = Commands(parts)
+        self._pruning = Pruning(parts.journal, parts.clock, parts.keep)
         self._looking = Looking(parts)
         self._carrying = Carrying(parts, self._stopping, self._looking.reconsider)
         self._lookers = ThreadPoolExecutor(_LOOKERS, thread_name_prefix="look")
@@ -64,15 +67,33 @@ class Worker:
         self._in_hand: set[int] = set()
         self._rested_since: dict[int, datetime] = {}
         self._trouble = ""
+        self._troubled = threading.Event()
+        self._needs_rest = threading.Event()
 
     def run(self, grace: timedelta) -> bool:
         """Work until stopped, then wait up to *grace*; return whether all was finished."""
         for outbox in self._outboxes:
             outbox.start()
+        self._look_at_all()
         while not self._stopping.is_set():
+            self._troubled.clear()
             self.work_once()
-            self._bell.wait(self._until_due())
+            if self._needs_rest.is_set():
+                # Everything that failed is still due: without a rest this would go in a circle.
+                self._needs_rest.clear()
+                self._stopping.wait(_LONGEST_WAIT.total_seconds())
+            else:
+                self._bell.wait(self._until_due())
+            if not self._troubled.is_set():
+                self._trouble = ""
         return self._finish(grace)
+
+    def _look_at_all(self) -> None:
+        """Make up at once for looks that a crash has cut off, whose lease may last for minutes."""
+        try:
+            self._parts.journal.incidents.look_at_all(self._parts.clock.now())
+        except JournalError as error:
+            self._report_trouble("incidents are looked at when they are due", error)
 
     def stop(self) -> None:
         """Take nothing new and come to an end."""
@@ -82,13 +103,15 @@ class Worker:
     def work_once(self) -> None:
         """Do one round: whatever is there to be taken, taken up or looked at is handed out."""
         try:
+            self._parts.clock_watch.check()
             self._take_deliveries()
             self._take_up()
             for incident in self._parts.journal.incidents.due(self._parts.clock.now()):
                 self._hand_out_look(incident)
+            self._pruning.step()
             self._parts.metrics.notices_waiting.set(self._parts.journal.notices.waiting())
-            self._measure_breaker()
-            self._trouble = ""
+            is_open = self._parts.journal.operations.breaker_in_force() is not None
+            self._parts.metrics.breaker_open.set(is_open)
         except StoreError as error:
             self._report_trouble("nothing is done until this is repaired", error)
             self._parts.metrics.errors.inc()
@@ -97,14 +120,6 @@ class Worker:
             log.exception("a bug; the next round may go well")
             self._parts.metrics.errors.inc()
 
-    def _measure_breaker(self) -> None:
-        """Say whether the budget is spent: windows pass and policies change without any alert."""
-        policy, now = self._parts.policy(), self._parts.clock.now()
-        longest = max((limit.window for limit in policy.budget), default=timedelta())
-        attempts = self._parts.journal.attempts.past(now - longest)
-        spent = budget_spent_until(policy, attempts, now) is not None
-        self._parts.metrics.breaker_open.set(spent)
-
     def _take_deliveries(self) -> None:
         try:
             if self._inbox is not None and not self._inbox.is_in_place():
@@ -112,7 +127,12 @@ class Worker:
                 self._inbox = None
             if self._inbox is None:
                 self._inbox = self._open_inbox()
-            self._intake.take_all(self._inbox)
+            try:
+                self._intake.begin(self._inbox)
+                self._commands.take_all(self._inbox)
+            finally:
+                # Also where no command can be followed: it measures how old the oldest one is.
+                self._intake.take_all(self._inbox)
         except InboxError as error:
             # What is known already goes on without it.
             self._report_trouble("no delivery can be taken yet", error, logging.WARNING)
@@ -198,6 +218,9 @@ class Worker:
 
     def _report_trouble(self, what: str, error: StoreError, level: int = logging.ERROR) -> None:
         """Say it once; the same trouble at the next round is not news."""
+        self._troubled.set()
+        if isinstance(error, JournalError):
+            self._needs_rest.set()
         if str(error) != self._trouble:
             log.log(level, "%s: %s", what, error)
         self._trouble = str(error)

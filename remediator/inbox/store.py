@@ -1,17 +1,23 @@
-"""The inbox: deliveries, durable before they are acknowledged.
+"""The inbox: deliveries and operators' commands, durable before they are acknowledged.
 
-The receiver writes it and the worker reads it. How far the worker has come is in the journal,
+The network side writes it and the worker reads it. How far the worker has come is in the journal,
 so that taking a delivery and writing what follows from it are one transaction.
 """
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from remediator.database import Database, moment, open_reader, open_writer, stamp
 from remediator.errors import InboxError
+from remediator.high_water import HighWaterMark, make_good, newest
+
+log = logging.getLogger(__name__)
 
 FILE = "inbox.db"
+_TABLES = ("delivery", "command")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +30,35 @@ class Stored:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class StoredCommand:
+    """One stored command: its number, when and by whom it was given, and the body as stored."""
+
+    id: int
+    received_at: datetime
+    actor: str
+    body: bytes
+
+
 class Inbox:
     """The inbox of one state folder."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self, database: Database, marks: Mapping[str, HighWaterMark] | None = None
+    ) -> None:
         self._database = database
+        self._marks = marks or {}
+        self.lost = 0
 
     @classmethod
     def for_receiver(cls, folder: Path) -> "Inbox":
-        """Open the inbox in *folder* for writing; InboxError if that can't be."""
-        return cls(open_writer(folder / FILE, __package__ or "", InboxError))
+        """Open the inbox in *folder* for writing; InboxError if that can't be.
+
+        ``lost`` is how many acknowledged deliveries and commands are not there any more.
+        """
+        inbox = cls(open_writer(folder / FILE, __package__ or "", InboxError))
+        inbox._check(folder)
+        return inbox
 
     @classmethod
     def for_worker(cls, folder: Path) -> "Inbox":
@@ -42,15 +67,19 @@ class Inbox:
 
     def store(self, body: bytes, sender: str, now: datetime) -> int:
         """Store a delivery and return its number; it is on the disk when this returns."""
-        if not self.is_in_place():
-            # What goes into a file without a name is gone with its last reader.
-            raise InboxError(f"{FILE} was removed or replaced: restart the receiver")
-        with self._database.transaction() as connection:
-            cursor = connection.execute(
-                "INSERT INTO delivery (received_at, sender, body) VALUES (?, ?, ?)",
-                (stamp(now), sender, body),
-            )
-        return int(cursor.lastrowid or 0)
+        return self._insert(
+            "delivery",
+            "INSERT INTO delivery (received_at, sender, body) VALUES (?, ?, ?)",
+            (stamp(now), sender, body),
+        )
+
+    def give(self, body: bytes, actor: str, now: datetime) -> int:
+        """Store a command of *actor* and return its number; durable as a delivery is."""
+        return self._insert(
+            "command",
+            "INSERT INTO command (received_at, actor, body) VALUES (?, ?, ?)",
+            (stamp(now), actor, body),
+        )
 
     def after(self, last: int, most: int = 64) -> list[Stored]:
         """Return up to *most* deliveries with a number above *last*, the oldest first."""
@@ -59,6 +88,19 @@ class Inbox:
             (last, most),
         )
         return [Stored(r["id"], _when(r["received_at"]), r["sender"], r["body"]) for r in rows]
+
+    def commands_after(self, last: int, most: int = 64) -> list[StoredCommand]:
+        """Return up to *most* commands with a number above *last*, the oldest first.
+
+        An inbox that its receiver has not migrated yet holds none.
+        """
+        if not self._database.row("SELECT 1 FROM sqlite_schema WHERE name = 'command'"):
+            return []
+        rows = self._database.rows(
+            "SELECT id, received_at, actor, body FROM command WHERE id > ? ORDER BY id LIMIT ?",
+            (last, most),
+        )
+        return [StoredCommand(r["id"], _when(r["received_at"]), *r[2:]) for r in rows]
 
     def is_in_place(self) -> bool:
         """Tell whether the inbox that was opened is still the one in its folder."""
@@ -71,20 +113,59 @@ class Inbox:
 
     def newest(self) -> int:
         """Return the number of the newest delivery that was ever stored, 0 if none was."""
-        row = self._database.row("SELECT seq FROM sqlite_sequence WHERE name = 'delivery'")
-        return int(row["seq"]) if row else 0
+        return newest(self._database, "delivery")
 
-    def forget(self, upto: int, before: datetime) -> int:
-        """Delete deliveries numbered at most *upto* and older than *before*; return how many."""
+    def forget(self, delivery: int, command: int, before: datetime, most: int) -> int:
+        """Delete up to *most* rows of each kind that are numbered at most so and are older.
+
+        Return how many. The numbers are never given again.
+        """
+        forgotten = 0
         with self._database.transaction() as connection:
-            cursor = connection.execute(
-                "DELETE FROM delivery WHERE id <= ? AND received_at < ?", (upto, stamp(before))
-            )
-        return cursor.rowcount
+            for table, upto in (("delivery", delivery), ("command", command)):
+                cursor = connection.execute(
+                    f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE id <= ?"  # noqa: S608
+                    " AND received_at < ? ORDER BY id LIMIT ?)",
+                    (upto, stamp(before), most),
+                )
+                forgotten += cursor.rowcount
+        return forgotten
 
     def close(self) -> None:
         """Close the database."""
         self._database.close()
+        for mark in self._marks.values():
+            mark.close()
+
+    def _check(self, folder: Path) -> None:
+        """Compare with the high-water marks, and see that no number is given twice."""
+        identity = self.identity()
+        try:
+            self._marks = {
+                table: HighWaterMark(folder / f"{table}.mark", identity) for table in _TABLES
+            }
+        except OSError as error:
+            self._database.close()
+            raise InboxError(f"{folder}: {error.strerror}") from error
+        for table, mark in self._marks.items():
+            lost = make_good(self._database, table, mark)
+            self.lost += lost
+            if lost:
+                log.error(
+                    "the inbox has lost the newest %s of its %s rows: see the disk", lost, table
+                )
+
+    def _insert(self, table: str, sql: str, values: tuple[object, ...]) -> int:
+        if not self.is_in_place():
+            # What goes into a file without a name is gone with its last reader.
+            raise InboxError(f"{FILE} was removed or replaced: restart the receiver")
+        with self._database.transaction() as connection:
+            cursor = connection.execute(sql, values)
+        number = int(cursor.lastrowid or 0)
+        mark = self._marks.get(table)
+        if mark is not None:
+            mark.write(number)
+        return number
 
 
 def _when(text: str) -> datetime:

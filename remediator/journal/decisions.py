@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from remediator.core.alerts import Alert, Firing
-from remediator.core.decision import Decision, Hold, Remediate
+from remediator.core.case import Decision, Hold, Remediate
 from remediator.core.observation import Observation, Report
 from remediator.database import Database, maybe, moment, stamp
 from remediator.journal.incidents import identity, to_json

@@ -1,4 +1,4 @@
-"""Incidents, the firings that belong to them, and whether new attempts are paused."""
+"""Incidents, and the firings that belong to them."""
 
 import json
 import sqlite3
@@ -127,6 +127,13 @@ class Incidents:
                 (stamp(at), incident, stamp(lease)),
             )
 
+    def look_at_all(self, at: datetime) -> None:
+        """Have every open incident looked at again at *at*: what held them may be over."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE incident SET next_look_at = ? WHERE closed_at IS NULL", (stamp(at),)
+            )
+
     def _set_look(self, incident: int, at: datetime) -> None:
         with self._database.transaction() as connection:
             connection.execute(
@@ -205,13 +212,6 @@ class Incidents:
             )
             for row in rows
         ]
-
-    def pause_reason(self) -> str | None:
-        """Return why new attempts are paused, or None."""
-        row = self._database.row(
-            "SELECT reason, actor FROM pause WHERE ended_at IS NULL ORDER BY id DESC"
-        )
-        return f"{row['reason']} ({row['actor']})" if row else None
 
     def _incident_of(self, firing: Firing) -> tuple[int | None, bool]:
         row = self._database.row(

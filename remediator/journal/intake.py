@@ -7,11 +7,16 @@ from remediator.database import Database
 
 @dataclass(frozen=True, slots=True)
 class IntakeMark:
-    """The last delivery taken, how many bodies were refused, how many alerts were truncated."""
+    """The last delivery and the last command taken; bodies refused, alerts truncated so far.
+
+    ``inbox`` is the identity of the inbox that the numbers are of.
+    """
 
     last_delivery: int
     refused: int
     truncated: int
+    last_command: int = 0
+    inbox: str = ""
 
 
 class Intake:
@@ -22,7 +27,9 @@ class Intake:
 
     def mark(self) -> IntakeMark:
         """Return where the worker stands."""
-        row = self._database.row("SELECT last_delivery, refused, truncated FROM intake")
+        row = self._database.row(
+            "SELECT last_delivery, refused, truncated, last_command, inbox FROM intake"
+        )
         return IntakeMark(*row) if row else IntakeMark(0, 0, 0)
 
     def begin(self, inbox: str) -> bool:
@@ -33,7 +40,9 @@ class Intake:
         if known == inbox:
             return False
         with self._database.transaction() as connection:
-            connection.execute("UPDATE intake SET inbox = ?, last_delivery = 0", (inbox,))
+            connection.execute(
+                "UPDATE intake SET inbox = ?, last_delivery = 0, last_command = 0", (inbox,)
+            )
         return bool(known)
 
     def advance(self, delivery: int, *, refused: bool = False, truncated: int = 0) -> bool:
@@ -43,5 +52,13 @@ class Intake:
                 "UPDATE intake SET last_delivery = ?, refused = refused + ?,"
                 " truncated = truncated + ? WHERE last_delivery < ?",
                 (delivery, refused, truncated, delivery),
+            )
+        return cursor.rowcount == 1
+
+    def advance_command(self, command: int) -> bool:
+        """Say that *command* is taken; False if it already was, and nothing must follow."""
+        with self._database.transaction() as connection:
+            cursor = connection.execute(
+                "UPDATE intake SET last_command = ? WHERE last_command < ?", (command, command)
             )
         return cursor.rowcount == 1

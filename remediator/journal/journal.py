@@ -1,16 +1,24 @@
 """The journal: what the worker knows and did. One program writes it, everybody may read it."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from remediator.database import Database, open_reader, open_writer
 from remediator.errors import JournalError
+from remediator.high_water import HighWaterMark, given
+from remediator.journal import retention
+from remediator.journal.approvals import Approvals
 from remediator.journal.attempts import Attempts
 from remediator.journal.decisions import Decisions
 from remediator.journal.incidents import Incidents
 from remediator.journal.intake import Intake
 from remediator.journal.notices import Notices
+from remediator.journal.operations import Operations
+
+log = logging.getLogger(__name__)
 
 FILE = "journal.db"
 
@@ -20,16 +28,25 @@ class Journal:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._mark: HighWaterMark | None = None
         self.intake = Intake(database)
         self.incidents = Incidents(database)
         self.decisions = Decisions(database)
         self.attempts = Attempts(database)
         self.notices = Notices(database)
+        self.approvals = Approvals(database)
+        self.operations = Operations(database)
 
     @classmethod
     def for_worker(cls, folder: Path) -> "Journal":
-        """Open the journal in *folder* for writing; JournalError if that can't be."""
-        return cls(open_writer(folder / FILE, __package__ or "", JournalError))
+        """Open the journal in *folder* for writing; JournalError if that can't be.
+
+        If its newest rows are gone, attempts may be forgotten: then everything is paused until a
+        person has looked.
+        """
+        journal = cls(open_writer(folder / FILE, __package__ or "", JournalError))
+        journal._check(folder / "journal.mark")
+        return journal
 
     @classmethod
     def for_reading(cls, folder: Path) -> "Journal":
@@ -42,6 +59,34 @@ class Journal:
         with self._database.transaction():
             yield
 
+    def forget(self, before: datetime, most: int) -> int:
+        """Delete up to *most* incidents that were closed before *before*; return how many."""
+        return retention.forget(self._database, before, most)
+
     def close(self) -> None:
         """Close the database."""
         self._database.close()
+        if self._mark is not None:
+            self._mark.close()
+
+    def _check(self, path: Path) -> None:
+        """Compare with the high-water mark, and keep it from now on."""
+        row = self._database.row("SELECT name FROM identity")
+        try:
+            mark = self._mark = HighWaterMark(path, row["name"] if row else "")
+        except OSError as error:
+            self._database.close()
+            raise JournalError(f"{path}: {error.strerror}") from error
+        lost = mark.read() - given(self._database)
+        if lost > 0:
+            self._make_good(lost)
+        self._database.after_commit = lambda: mark.write(given(self._database))
+        self._database.after_commit()
+
+    def _make_good(self, lost: int) -> None:
+        reason = f"the journal has lost its newest rows ({lost}): see the disk, and what was done"
+        log.error("paused: %s; then: remediator resume", reason)
+        with self._database.transaction() as connection:
+            # What people were told of by number must not become something else.
+            connection.execute("UPDATE sqlite_sequence SET seq = seq + ?", (lost,))
+            self.operations.pause(reason, "remediator", datetime.now(UTC))

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from remediator.core.attempts import AttemptState
+from remediator.journal.approvals import ApprovalRecord
 from remediator.journal.attempts import AttemptRecord
 from remediator.journal.decisions import DecisionRecord
 from remediator.journal.incidents import FiringRecord, Incident
 from remediator.journal.journal import Journal
 from remediator.journal.notices import NoticeRecord
+from remediator.journal.operations import CommandRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ def tell(journal: Journal, incident_id: int) -> Story | None:
         *_of_decisions(journal.decisions.of_incident(incident_id)),
         *_of_attempts(journal, journal.attempts.of_incident(incident_id)),
         *_of_notices(journal.notices.of_incident(incident_id)),
+        *_of_approvals(journal.approvals.of_incident(incident_id)),
+        *_of_commands(journal.operations.of_incident(incident_id)),
     ]
     if incident.closed_at is not None:
         events.append(Event(incident.closed_at, "closed", incident.outcome or "closed"))
@@ -113,3 +117,19 @@ def _of_notices(notices: list[NoticeRecord]) -> Iterator[Event]:
             why = f", {notice.result}" if notice.result else ""
             text = f"{letter.kind.value} by {to} is {notice.state} ({tries}{why}): {letter.subject}"
             yield Event(notice.created_at, "to tell", text)
+
+
+def _of_approvals(approvals: list[ApprovalRecord]) -> Iterator[Event]:
+    for record in approvals:
+        until = f"{record.approval.expires_at:%Y-%m-%d %H:%M:%S} UTC"
+        text = f"may {record.remediation} be done? To be answered until {until}"
+        yield Event(record.approval.asked_at, "asked", text)
+
+
+def _of_commands(commands: list[CommandRecord]) -> Iterator[Event]:
+    for command in commands:
+        word = "followed" if command.accepted else "refused"
+        reason = command.argument.get("reason", "")
+        said = f' ("{reason}")' if reason else ""
+        text = f"{command.action} by {command.actor}{said}, {word}: {command.answer}"
+        yield Event(command.taken_at, "command", text)

@@ -2,6 +2,7 @@
 
 import logging
 from functools import partial
+from pathlib import Path
 
 from flask import Flask
 from prometheus_client import CollectorRegistry
@@ -10,6 +11,7 @@ from remediator.clock import SystemClock
 from remediator.config.settings import Settings
 from remediator.errors import SetupError
 from remediator.inbox.bell import ring
+from remediator.inbox.pruning import Pruning
 from remediator.inbox.store import Inbox
 from remediator.journal.journal import Journal
 from remediator.metrics import ReceiverMetrics
@@ -26,15 +28,21 @@ _LEAST_MEMORY = 64 * 1024 * 1024
 
 def make_receiver(settings: Settings) -> Flask:
     """Return the receiver's application; InboxError if the inbox can't be opened."""
+    inbox = Inbox.for_receiver(settings.inbox_dir)
+    metrics = ReceiverMetrics(CollectorRegistry())
+    metrics.lost.set(inbox.lost)
+    Pruning(
+        inbox, partial(_taken, settings.state_dir), SystemClock(), settings.keep_deliveries
+    ).start()
     return create_app(
         ReceiverParts(
-            inbox=Inbox.for_receiver(settings.inbox_dir),
+            inbox=inbox,
             token=_token_of(settings),
             journal=partial(Journal.for_reading, settings.state_dir),
             # Read for each explanation, which is asked for by people who have just edited it.
             policy=PolicyFile(settings.policy).reload,
             ring=partial(ring, settings.inbox_dir),
-            metrics=ReceiverMetrics(CollectorRegistry()),
+            metrics=metrics,
             clock=SystemClock(),
             largest_body=settings.largest_body,
         )
@@ -51,6 +59,19 @@ def run_receiver(settings: Settings) -> None:
     limits = Limits(settings.largest_body, memory=max(4 * settings.largest_body, _LEAST_MEMORY))
     make_app = partial(make_receiver, settings)
     ReceiverServer(make_app, listener, limits, partial(accepts_body, token)).serve()
+
+
+def _taken(state_dir: Path) -> tuple[str, int, int]:
+    """Return how far the worker has come, and in which inbox; nowhere while it is paused."""
+    journal = Journal.for_reading(state_dir)
+    try:
+        mark = journal.intake.mark()
+        if journal.operations.pause_in_force() is not None:
+            # It may be the clock that is wrong, and with it what is old.
+            return "", 0, 0
+    finally:
+        journal.close()
+    return mark.inbox, mark.last_delivery, mark.last_command
 
 
 def _token_of(settings: Settings) -> TokenFile | None:

@@ -20,6 +20,7 @@ from remediator.clock import Clock, SystemClock
 from remediator.config.limits_file import LimitsFile
 from remediator.config.settings import Settings
 from remediator.core.policy import Policy
+from remediator.engine.clock_watch import ClockWatch
 from remediator.engine.outbox import Outbox
 from remediator.engine.parts import EngineParts
 from remediator.engine.worker import Worker
@@ -96,6 +97,8 @@ def make_worker(
         metrics=metrics,
         clock=clock,
         recheck=settings.recheck,
+        clock_watch=ClockWatch(journal, clock),
+        keep=settings.keep_incidents,
     )
     notifiers: list[Notifier] = [Wall(), Mail(settings.mail)]
     outboxes = [Outbox(n, journal, clock, metrics, settings.host) for n in notifiers]

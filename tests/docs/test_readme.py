@@ -8,8 +8,9 @@ import pytest
 from remediator.cli.main import make_parser
 from remediator.config.policy import POLICY_FIELDS, RULE_FIELDS, RUNG_FIELDS
 from remediator.config.settings import ENVIRONMENT, MAIL_FIELDS, SETTINGS_FIELDS
+from remediator.core.case import HoldReason
 from remediator.core.catalogue import CATALOGUE
-from remediator.core.decision import HoldReason
+from remediator.core.commands import Action
 
 README = Path(__file__).parents[2] / "README.md"
 POLICY_KEYS = [
@@ -65,7 +66,19 @@ def test_no_key_outlives_its_field() -> None:
     assert set(rows("settings-keys")) <= known
 
 
-@pytest.mark.parametrize("command", ["serve", "work", "run", "export", "incidents"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "serve",
+        "work",
+        "run",
+        "export",
+        "incidents",
+        "simulate",
+        "backup",
+        *(action.value for action in Action),
+    ],
+)
 def test_every_command_is_shown(command: str) -> None:
     assert command in make_parser().format_help()
     assert f"remediator {command}" in README.read_text()

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remediator.core.attempts import AttemptState, PastAttempt
+from remediator.core.case import Breaker, Case, Hold, Remediate
 from remediator.core.catalogue import offer_of
-from remediator.core.decision import Case, Hold, Remediate, decide
+from remediator.core.decision import decide, explain
 from remediator.core.observation import Verdict
 from remediator.core.policy import Audience, Limit, Mode, Policy, Warn
 from remediator.core.targets import Container
@@ -49,7 +50,7 @@ policies = st.builds(
     lambda budget, first, second, warn: a_policy(
         a_rule(*first, name="a", alertname="A", warn=warn),
         a_rule(*second, name="b", alertname="B"),
-        budget=budget,
+        open_after=budget,
     ),
     limits,
     rules,
@@ -133,7 +134,7 @@ def test_no_window_ever_holds_more_destructive_attempts_than_the_budget(
         if attempt.counts and offer_of(attempt.remediation).destructive
     ]
 
-    for limit in policy.budget:
+    for limit in policy.open_after:
         assert fullest(counted, limit.window) <= limit.count
 
 
@@ -222,6 +223,7 @@ def cases(draw: st.DrawFn) -> Case:
         attempts=tuple(draw(attempts_of_any_kind)),
         warned_at=draw(st.none() | st.integers(-30, 30).map(lambda n: NOON + n * MINUTE)),
         paused=draw(st.sampled_from([None, None, None, "x"])),
+        breaker=draw(st.sampled_from([Breaker(), Breaker(), Breaker("x")])),
         seen=seen,
     )
     return replace(case, observation=draw(st.sampled_from([seen, seen, seen, None])))
@@ -235,6 +237,15 @@ def test_the_same_case_is_always_decided_the_same(case: Case) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(cases())
+def test_the_explanation_holds_first_where_the_decision_does(case: Case) -> None:
+    decision = decide(case)
+
+    held = [hold for _, hold in explain(case) if hold is not None]
+    assert (held[0] if held else None) == (decision if isinstance(decision, Hold) else None)
+
+
+@settings(max_examples=300, deadline=None)
+@given(cases())
 def test_only_a_named_remediation_is_done_and_only_on_what_every_source_agrees_about(
     case: Case,
 ) -> None:
@@ -244,7 +255,9 @@ def test_only_a_named_remediation_is_done_and_only_on_what_every_source_agrees_a
         rule = case.policy.rule_for(case.alert.labels)
         assert rule is not None
         assert rule.rungs[decision.number] == decision.rung
-        assert case.policy.mode is Mode.ACT
+        acts = offer_of(decision.rung.remediation).acts
+        assert case.policy.mode in ({Mode.ACT} if acts else {Mode.ACT, Mode.APPROVE})
+        assert not acts or case.history.breaker.open_because is None
         assert case.observation is not None
         assert case.observation.target is not None
         assert {report.verdict for report in case.observation.reports} == {Verdict.AGREES}

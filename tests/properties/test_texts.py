@@ -216,7 +216,7 @@ def _problems_have_a_place(path: Path) -> None:
         problems = error.problems
     else:
         assert all(rule.matchers and rule.rungs and rule.name for rule in policy.rules)
-        assert policy.budget
+        assert policy.open_after
         return
     assert problems
     assert {problem.file for problem in problems} == {str(path)}

@@ -22,6 +22,8 @@ from remediator.core.notices import NoticeKind
 from remediator.core.policy import Limit, Policy, Rung
 from remediator.database import Database, open_writer
 from remediator.engine.carrying import Carrying
+from remediator.engine.clock_watch import ClockWatch
+from remediator.engine.commands import Commands
 from remediator.engine.intake import Intake
 from remediator.engine.looking import Looking
 from remediator.engine.outbox import Outbox
@@ -32,6 +34,7 @@ from remediator.inbox.bell import Bell
 from remediator.inbox.store import Inbox
 from remediator.journal import journal as journals
 from remediator.journal.journal import Journal
+from remediator.journal.operations import CommandRecord
 from remediator.metrics import WorkerMetrics
 from remediator.remediations.interface import Remediation
 from tests.builders import SECOND, a_policy, a_rule, a_rung
@@ -96,9 +99,11 @@ class EngineSite:
             metrics=self.metrics,
             clock=self.clock,
             recheck=15 * SECOND,
+            clock_watch=ClockWatch(self.journal, self.clock),
         )
         self.stopping = threading.Event()
         self.intake = Intake(self.parts)
+        self.commands = Commands(self.parts)
         self.looking = Looking(self.parts)
         self.carrying = Carrying(self.parts, self.stopping, self.looking.reconsider)
         self.mail, self.wall = FakeNotifier("mail"), FakeNotifier("wall")
@@ -116,6 +121,16 @@ class EngineSite:
         self.store(body_of(*alerts, **more))
         self.intake.take_all(self.inbox)
 
+    def command(self, action: str, actor: str = "alice", **argument: object) -> CommandRecord:
+        """Give a command, have it taken, and return the answer."""
+        body = json.dumps({"action": action, **argument}).encode()
+        number = self.inbox.give(body, actor, self.clock.now())
+        self.intake.begin(self.inbox)
+        self.commands.take_all(self.inbox)
+        answer = self.journal.operations.answer_to(self.inbox.identity(), number)
+        assert answer is not None
+        return answer
+
     def store(self, body: bytes) -> int:
         """Store what the network side was sent."""
         return self.inbox.store(body, "127.0.0.1", self.clock.now())
@@ -128,6 +143,7 @@ class EngineSite:
 
     def round(self) -> None:
         """Do everything there is to be done now, as the worker does."""
+        self.parts.clock_watch.check()
         self.intake.take_all(self.inbox)
         for record in self.journal.attempts.unsettled():
             self.carrying.take_up(record.id)

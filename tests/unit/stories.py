@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from remediator.core.alerts import Status
 from remediator.core.attempts import AttemptState
-from remediator.core.decision import Hold, HoldReason, Remediate
+from remediator.core.case import Hold, HoldReason, Remediate
 from remediator.core.notices import Letter, NoticeKind
 from remediator.journal.journal import Journal
 from tests.builders import (

@@ -86,7 +86,7 @@ def test_a_file_is_made_with_its_folder_and_the_newest_schema(folder: Path, pack
     synchronous = database.row("PRAGMA synchronous")
     database.close()
     assert version is not None
-    assert version[0] == 1
+    assert version[0] == 2
     assert mode is not None
     assert mode[0] == "wal"
     assert foreign_keys is not None
@@ -119,7 +119,7 @@ def test_a_schema_newer_than_the_program_is_refused(path: Path, database: Databa
     with closing_raw(path) as raw:
         raw.execute("PRAGMA user_version = 99")
 
-    message = f"{path}: schema version 99 is newer than this program's 1"
+    message = f"{path}: schema version 99 is newer than this program's 2"
     with pytest.raises(InboxError, match=message):
         open_writer(path, INBOX, InboxError)
 

@@ -7,16 +7,10 @@ from datetime import datetime, timedelta
 import pytest
 
 from remediator.core.alerts import Status
+from remediator.core.approvals import Answer, Approval
 from remediator.core.attempts import AttemptState, PastAttempt
-from remediator.core.decision import (
-    Case,
-    Decision,
-    Hold,
-    HoldReason,
-    Remediate,
-    before_looking,
-    decide,
-)
+from remediator.core.case import Breaker, Case, Decision, Hold, HoldReason, Remediate
+from remediator.core.decision import before_looking, decide
 from remediator.core.matchers import Matcher
 from remediator.core.observation import Observation, Source, Verdict
 from remediator.core.policy import Audience, Limit, Mode, PolicyRule, Warn
@@ -33,6 +27,7 @@ from tests.builders import (
     a_rule,
     a_rung,
     an_alert,
+    an_approval,
     an_attempt,
     an_observation,
 )
@@ -117,7 +112,9 @@ def test_approval_is_waited_for_last_of_all() -> None:
     policy = a_policy(a_rule(mode=Mode.APPROVE))
 
     because = "stop-container waits for an administrator to approve it"
-    assert decide(a_case(policy)) == Hold(HoldReason.WAITING_FOR_APPROVAL, because)
+    would = Remediate(RULE, 0, a_rung())
+    expected = Hold(HoldReason.WAITING_FOR_APPROVAL, because, instead=would)
+    assert decide(a_case(policy)) == expected
     assert reason_of(decide(a_case(policy, attempts=(an_attempt(NOON),)))) is HoldReason.COOLDOWN
 
 
@@ -497,28 +494,150 @@ def elsewhere(
         pytest.param(an_attempt(NOON - 50 * MINUTE), True, id="on this very target"),
     ],
 )
-def test_the_budget_of_the_host_counts(attempt: PastAttempt, spends: bool) -> None:
-    policy = a_policy(budget=(Limit(1, HOUR),))
+def test_every_destructive_attempt_on_the_host_counts_for_the_breaker(
+    attempt: PastAttempt, spends: bool
+) -> None:
+    policy = a_policy(open_after=(Limit(1, HOUR),))
 
     decision = decide(a_case(policy, attempts=(attempt,)))
 
-    assert reason_of(decision) is (HoldReason.BUDGET if spends else None)
+    assert reason_of(decision) is (HoldReason.BREAKER_OPEN if spends else None)
 
 
 def test_a_spent_budget_says_when_there_is_room_again() -> None:
-    policy = a_policy(budget=(Limit(2, HOUR), Limit(2, DAY)))
+    policy = a_policy(budget={"stop-container": (Limit(2, HOUR), Limit(2, DAY))})
     attempts = (elsewhere(NOON - 20 * MINUTE), elsewhere(NOON - 10 * MINUTE))
 
     decision = decide(a_case(policy, attempts=attempts))
 
-    because = "the budget of this host is spent"
+    because = "the host's budget for stop-container is spent"
     assert decision == Hold(HoldReason.BUDGET, because, until=NOON - 20 * MINUTE + DAY)
 
 
-def test_people_are_told_even_when_the_budget_is_spent() -> None:
-    policy = a_policy(a_rule(a_rung("notify-only")), budget=(Limit(1, HOUR),))
+def test_a_budget_counts_its_own_remediation_and_nothing_that_was_refused() -> None:
+    policy = a_policy(budget={"stop-container": (Limit(1, HOUR),)})
+    others = (
+        an_attempt(NOON - MINUTE, target=OTHER_TARGET, remediation="notify-only"),
+        an_attempt(NOON - MINUTE, AttemptState.REFUSED, target=OTHER_TARGET),
+    )
+
+    assert isinstance(decide(a_case(policy, attempts=others)), Remediate)
+
+
+def test_the_budget_of_one_remediation_does_not_hold_another() -> None:
+    policy = a_policy(a_rule(a_rung("notify-only")), budget={"stop-container": (Limit(1, HOUR),)})
 
     assert isinstance(decide(a_case(policy, attempts=(elsewhere(),))), Remediate)
+
+
+def test_the_breaker_opens_with_the_attempt_that_would_be_one_too_many() -> None:
+    policy = a_policy(open_after=(Limit(3, HOUR), Limit(2, DAY)))
+    attempts = (elsewhere(NOON - 2 * HOUR), elsewhere(NOON - MINUTE))
+
+    decision = decide(a_case(policy, attempts=attempts))
+
+    opens = "2 destructive attempts within 1 d"
+    assert decision == Hold(HoldReason.BREAKER_OPEN, f"the breaker opens: {opens}", opens=opens)
+
+
+def test_an_open_breaker_holds_however_long_ago_the_attempts_were() -> None:
+    case = a_case(breaker=Breaker(open_because="too much"))
+
+    assert decide(case) == Hold(HoldReason.BREAKER_OPEN, "the breaker is open: too much")
+
+
+@pytest.mark.parametrize("breaker", [Breaker(open_because="too much"), Breaker()])
+def test_people_are_told_even_while_the_breaker_is_open(breaker: Breaker) -> None:
+    policy = a_policy(a_rule(a_rung("notify-only")), open_after=(Limit(1, HOUR),))
+
+    case = a_case(policy, attempts=(elsewhere(),), breaker=breaker)
+
+    assert isinstance(decide(case), Remediate)
+
+
+@pytest.mark.parametrize(
+    ("closed_at", "opens"),
+    [
+        pytest.param(NOON - 2 * MINUTE, True, id="before the attempt"),
+        pytest.param(NOON - MINUTE, False, id="at the attempt"),
+        pytest.param(NOON, False, id="after the attempt"),
+        pytest.param(NOON + MINUTE, True, id="ahead of us, by a clock that was set back"),
+    ],
+)
+def test_what_was_done_before_a_person_closed_the_breaker_does_not_open_it_again(
+    closed_at: datetime, opens: bool
+) -> None:
+    policy = a_policy(open_after=(Limit(1, HOUR),))
+    attempts = (elsewhere(NOON - MINUTE),)
+
+    decision = decide(a_case(policy, attempts=attempts, breaker=Breaker(closed_at=closed_at)))
+
+    assert reason_of(decision) is (HoldReason.BREAKER_OPEN if opens else None)
+
+
+APPROVE = a_policy(a_rule(mode=Mode.APPROVE))
+
+
+@pytest.mark.parametrize(
+    "approval",
+    [
+        pytest.param(an_approval(expires_at=NOON), id="nobody answered in time"),
+        pytest.param(an_approval(Answer.APPROVED, expires_at=NOON), id="approved too long ago"),
+        pytest.param(
+            an_approval(Answer.APPROVED, asked_at=NOON + MINUTE), id="the clock was set back"
+        ),
+        pytest.param(an_approval(Answer.APPROVED, target=OTHER_TARGET), id="another target"),
+        pytest.param(an_approval(Answer.APPROVED, policy_rule="other"), id="another policy rule"),
+        pytest.param(an_approval(Answer.APPROVED, rung=1), id="another rung"),
+    ],
+)
+def test_what_nobody_approved_is_asked_for(approval: Approval) -> None:
+    decision = decide(a_case(APPROVE, approvals=(approval,)))
+
+    because = "stop-container waits for an administrator to approve it"
+    would = Remediate(RULE, 0, a_rung())
+    assert decision == Hold(HoldReason.WAITING_FOR_APPROVAL, because, instead=would)
+
+
+def test_a_question_is_not_asked_twice() -> None:
+    decision = decide(a_case(APPROVE, approvals=(an_approval(),)))
+
+    because = "stop-container waits for an administrator to approve it within 1 h"
+    assert decision == Hold(HoldReason.WAITING_FOR_APPROVAL, because, until=NOON + HOUR)
+
+
+def test_what_was_approved_is_done() -> None:
+    approvals = (an_approval(expires_at=NOON - MINUTE), an_approval(Answer.APPROVED))
+
+    assert isinstance(decide(a_case(APPROVE, approvals=approvals)), Remediate)
+
+
+def test_approval_lifts_no_other_guard() -> None:
+    case = a_case(APPROVE, approvals=(an_approval(Answer.APPROVED),), attempts=(an_attempt(NOON),))
+
+    assert reason_of(decide(case)) is HoldReason.COOLDOWN
+
+
+@pytest.mark.parametrize("expires_at", [NOON + HOUR, NOON - HOUR])
+def test_a_rejection_stays(expires_at: datetime) -> None:
+    rejected = an_approval(Answer.REJECTED, expires_at=expires_at)
+
+    decision = decide(a_case(APPROVE, approvals=(rejected,)))
+
+    because = "carol rejected stop-container: I said so"
+    assert decision == Hold(HoldReason.WAITING_FOR_APPROVAL, because)
+
+
+def test_the_newest_question_counts() -> None:
+    approvals = (an_approval(Answer.REJECTED), an_approval(Answer.APPROVED))
+
+    assert isinstance(decide(a_case(APPROVE, approvals=approvals)), Remediate)
+
+
+def test_nobody_has_to_approve_that_people_are_told() -> None:
+    policy = a_policy(a_rule(a_rung("notify-only"), mode=Mode.APPROVE))
+
+    assert isinstance(decide(a_case(policy)), Remediate)
 
 
 Change = Callable[[Case], Case]
@@ -578,6 +697,16 @@ def _with_warning(case: Case) -> Case:
     return replace(case, policy=replace(case.policy, rules=rules))
 
 
+def _budget(case: Case) -> Case:
+    policy = replace(case.policy, budget={"stop-container": (Limit(1, HOUR),)})
+    return _attempts(elsewhere())(replace(case, policy=policy))
+
+
+def _breaker(case: Case) -> Case:
+    breaker = Breaker(open_because="too much")
+    return replace(case, history=replace(case.history, breaker=breaker))
+
+
 def _seen(case: Case) -> Observation:
     assert case.observation is not None
     return case.observation
@@ -601,7 +730,8 @@ OBSTACLES = [
         HoldReason.ATTEMPTS_EXHAUSTED,
         _attempts(an_attempt(NOON - 2 * HOUR), an_attempt(NOON - 2 * HOUR)),
     ),
-    Obstacle(HoldReason.BUDGET, _attempts(*[elsewhere()] * 10)),
+    Obstacle(HoldReason.BUDGET, _budget),
+    Obstacle(HoldReason.BREAKER_OPEN, _breaker),
     Obstacle(HoldReason.WAITING_FOR_APPROVAL, _mode(Mode.APPROVE)),
 ]
 # A policy has one mode, and a target was either warned or not: these can't both hold.

@@ -173,7 +173,7 @@ def test_an_exhausted_ladder_is_escalated_exactly_once(site: EngineSite) -> None
 
 
 def test_the_budget_is_shared_by_all_incidents(site: EngineSite) -> None:
-    site.policy = a_policy(budget=(Limit(2, HOUR),))
+    site.policy = a_policy(budget={"stop-container": (Limit(2, HOUR),)})
     site.deliver(*(idle(i * 64, fingerprint=i) for i in "abcd"))
     site.round()
 
@@ -185,7 +185,7 @@ def test_the_budget_is_shared_by_all_incidents(site: EngineSite) -> None:
 
 
 def test_looks_at_the_same_time_do_not_overdraw_the_budget(site: EngineSite) -> None:
-    site.policy = a_policy(budget=(Limit(1, HOUR),))
+    site.policy = a_policy(budget={"stop-container": (Limit(1, HOUR),)})
     site.deliver(*(idle(i * 64, fingerprint=i) for i in "abcd"))
     together = Barrier(4)
 
@@ -464,14 +464,10 @@ def test_a_delivery_asks_for_a_look_at_once(site: EngineSite) -> None:
 
 def test_a_pause_holds_and_its_end_does_not_need_a_new_delivery(site: EngineSite) -> None:
     site.deliver(idle())
-    with site.journal._database.transaction() as connection:  # no command for it yet
-        connection.execute(
-            "INSERT INTO pause (reason, actor, began_at) VALUES ('maintenance', 'root', 'now')"
-        )
+    site.journal.operations.pause("maintenance", "root", site.clock.now())
     site.round()
     assert site.reasons() == ["paused"]
-    with site.journal._database.transaction() as connection:
-        connection.execute("UPDATE pause SET ended_at = 'now'")
+    site.journal.operations.resume("root", site.clock.now())
     site.clock.advance(15 * SECOND)
     site.round()
 

@@ -62,8 +62,8 @@ def test_only_what_was_taken_and_is_old_is_forgotten(inbox: Inbox) -> None:
     for hour in range(4):
         inbox.store(b"", "", NOON + hour * HOUR)
 
-    assert inbox.forget(upto=2, before=NOON + 3 * HOUR) == 2
-    assert inbox.forget(upto=4, before=NOON + 3 * HOUR) == 1
+    assert inbox.forget(2, 0, NOON + 3 * HOUR, 9) == 2
+    assert inbox.forget(4, 0, NOON + 3 * HOUR, 9) == 1
     assert numbers(inbox) == [4]
 
 
@@ -71,7 +71,7 @@ def test_a_number_is_never_used_again(inbox: Inbox, folder: Path) -> None:
     assert inbox.newest() == 0
     inbox.store(b"", "", NOON)
     inbox.store(b"", "", NOON)
-    inbox.forget(upto=2, before=NOON + HOUR)
+    inbox.forget(2, 0, NOON + HOUR, 9)
     again = Inbox.for_receiver(folder)
 
     assert inbox.newest() == 2

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from remediator.core.decision import Decision, Hold, HoldReason, Remediate
+from remediator.core.case import Decision, Hold, HoldReason, Remediate
 from remediator.core.observation import Observation, Report, Source, Verdict
 from remediator.journal.decisions import DecisionRecord
 from remediator.journal.journal import Journal

@@ -1,5 +1,3 @@
-import contextlib
-import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +8,7 @@ from remediator.core.alerts import Alert, Status
 from remediator.errors import JournalError
 from remediator.journal.incidents import Incident
 from remediator.journal.intake import IntakeMark
-from remediator.journal.journal import FILE, Journal
+from remediator.journal.journal import Journal
 from tests.builders import HOUR, MINUTE, NOON, an_alert
 
 
@@ -295,17 +293,6 @@ def test_an_outcome_that_was_settled_outlives_the_closing(mailbox: Mailbox) -> N
 def test_an_incident_that_is_not_there_is_none(journal: Journal) -> None:
     assert journal.incidents.incident(1) is None
     assert journal.incidents.firings(1) == []
-
-
-def test_the_newest_pause_that_has_not_ended_is_in_force(journal: Journal, folder: Path) -> None:
-    assert journal.incidents.pause_reason() is None
-    rows = [("old", "bob", "then"), ("maintenance", "alice", None), ("later", "bob", "then")]
-    with contextlib.closing(sqlite3.connect(folder / FILE)) as raw, raw:
-        raw.executemany(
-            "INSERT INTO pause (reason, actor, began_at, ended_at) VALUES (?, ?, '', ?)", rows
-        )
-
-    assert journal.incidents.pause_reason() == "maintenance (alice)"
 
 
 def test_the_worker_never_takes_a_delivery_twice(journal: Journal) -> None:

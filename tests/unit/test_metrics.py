@@ -5,8 +5,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from remediator.core.attempts import IN_PROGRESS, AttemptState
+from remediator.core.case import HoldReason
 from remediator.core.catalogue import CATALOGUE, Offer
-from remediator.core.decision import HoldReason
 from remediator.core.notices import NoticeKind
 from remediator.core.observation import Source
 from remediator.metrics import (

@@ -61,6 +61,7 @@ def test_everything_a_policy_can_say_is_read() -> None:
         warn=Warn(5 * MINUTE, (Audience.OWNER, Audience.ADMINS)),
         tell=(Audience.OWNER,),
         escalate=(Audience.ADMINS, Audience.OWNER),
+        approve_within=30 * MINUTE,
     )
     anything = PolicyRule(
         name="anything else",
@@ -71,7 +72,8 @@ def test_everything_a_policy_can_say_is_read() -> None:
         mode=Mode.ACT,
         rules=(idle, anything),
         never=(Matcher("ds01.monitoring", "=", "true"), Matcher("team", "=~", "infra|ops")),
-        budget=(Limit(3, HOUR), Limit(7, DAY)),
+        open_after=(Limit(3, HOUR), Limit(7, DAY)),
+        budget={"stop-container": (Limit(2, HOUR),)},
     )
 
 
@@ -88,7 +90,7 @@ def test_a_field_without_a_value_is_one_left_out() -> None:
 
 def test_a_rung_without_limits_has_strict_ones() -> None:
     assert Rung("stop-container").attempts == (Limit(1, DAY),)
-    assert Policy().budget == (Limit(10, HOUR), Limit(30, DAY))
+    assert Policy().open_after == (Limit(10, HOUR), Limit(30, DAY))
 
 
 def test_the_example_is_a_good_policy_that_only_observes() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from remediator.core.attempts import AttemptState
-from remediator.core.decision import Hold, HoldReason
+from remediator.core.case import Hold, HoldReason
 from remediator.journal.journal import Journal
 from remediator.journal.story import tell
 from tests.builders import NOON, TARGET, a_plan, a_task, an_alert

@@ -1,0 +1,104 @@
+"""``remediator pause``, ``resume``, ``close-breaker``, ``approve`` and ``reject``.
+
+A command goes into the inbox and is followed by the worker; here its answer is waited for. Whoever
+may write the inbox may command, so the folder's rights say who that is.
+"""
+
+import argparse
+import json
+import os
+import pwd
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from remediator.cli.programs import Subparsers, add_settings, settings_of
+from remediator.core.commands import Action
+from remediator.core.notices import clean
+from remediator.errors import JournalError, SetupError
+from remediator.inbox.bell import ring
+from remediator.inbox.store import FILE, Inbox
+from remediator.journal.journal import Journal
+from remediator.journal.operations import CommandRecord
+
+_PATIENCE_SECONDS = 5.0
+_POLL_SECONDS = 0.05
+
+_ABOUT = {
+    Action.PAUSE: "begin nothing new until it is resumed; what runs comes to its end",
+    Action.RESUME: "end the pause and look at every open incident anew",
+    Action.CLOSE_BREAKER: "let destructive remediations be done again",
+    Action.APPROVE: "let the remediation be done that an incident waits with",
+    Action.REJECT: "have it left undone for as long as the incident lasts",
+}
+
+
+def add_to(subparsers: Subparsers) -> None:
+    """Add the commands."""
+    for action, about in _ABOUT.items():
+        parser = subparsers.add_parser(action.value, help=about, description=about)
+        add_settings(parser)
+        if action in {Action.APPROVE, Action.REJECT}:
+            parser.add_argument("incident", metavar="ID", help="the number of the incident")
+        if action is Action.APPROVE:
+            parser.add_argument("reason", nargs="?", default="", metavar="REASON", help="why")
+        elif action is not Action.RESUME:
+            parser.add_argument("reason", metavar="REASON", help="why, for whoever reads it later")
+        parser.set_defaults(run=run, action=action)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Give the command and print the answer; 1 if it was refused or nobody answered."""
+    settings = settings_of(options)
+    folder = settings.inbox_dir
+    if not (folder / FILE).exists():
+        raise SetupError(f"there is no {folder / FILE}: has the receiver ever been started?")
+    command = {"action": options.action.value}
+    for name in ("incident", "reason"):
+        if getattr(options, name, ""):
+            command[name] = getattr(options, name)
+    inbox = Inbox.for_receiver(folder)
+    try:
+        number = inbox.give(json.dumps(command).encode(), _actor(), datetime.now(UTC))
+        name = inbox.identity()
+    finally:
+        inbox.close()
+    ring(folder)
+    answer = _wait(settings.state_dir, name, number)
+    if answer is None:
+        print(
+            "remediator: the command is stored, but no worker has answered; it is followed as soon"
+            " as one runs",
+            file=sys.stderr,
+        )
+        return 1
+    print(clean(answer.answer, 500), file=sys.stdout if answer.accepted else sys.stderr)
+    return 0 if answer.accepted else 1
+
+
+def _wait(state_dir: Path, inbox: str, number: int) -> CommandRecord | None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            journal = Journal.for_reading(state_dir)
+            try:
+                answer = journal.operations.answer_to(inbox, number)
+            finally:
+                journal.close()
+        except JournalError:
+            answer = None
+        if answer is not None:
+            return answer
+        time.sleep(_POLL_SECONDS)
+    return None
+
+
+def _actor() -> str:
+    """Return who gives the command: behind sudo still the person, not root."""
+    if os.geteuid() == 0 and os.environ.get("SUDO_USER"):
+        return os.environ["SUDO_USER"]
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"

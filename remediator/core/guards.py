@@ -1,0 +1,257 @@
+"""The guards: each holds for one reason, or lets the case pass.
+
+Nothing here reads a clock, a file or a socket. `remediator.core.decision` asks them in order.
+"""
+
+from datetime import datetime, timedelta
+
+from remediator.core.alerts import Status
+from remediator.core.approvals import Answer
+from remediator.core.attempts import PastAttempt
+from remediator.core.budgets import spent_limit, spent_until
+from remediator.core.case import Breaker, Case, Hold, HoldReason, Remediate
+from remediator.core.catalogue import offer_of
+from remediator.core.durations import humanize
+from remediator.core.observation import Report, Source, Verdict
+from remediator.core.policy import PolicyRule, Warn
+
+# A warning that nothing followed for this long after its notice period is forgotten by people.
+_WARNING_KEEPS = timedelta(hours=1)
+
+
+def resolved(case: Case) -> Hold | None:
+    """Hold where the alert has ended."""
+    if case.alert.status is Status.RESOLVED:
+        return Hold(HoldReason.RESOLVED, "the alert has resolved")
+    return None
+
+
+def no_policy_rule(case: Case) -> Hold | None:
+    """Hold where the policy does not speak of the alert."""
+    if case.policy.rule_for(case.alert.labels) is None:
+        return Hold(HoldReason.NO_POLICY_RULE, "no policy rule matches its labels")
+    return None
+
+
+def paused(case: Case) -> Hold | None:
+    """Hold while an operator has paused everything."""
+    if case.history.paused is not None:
+        return Hold(HoldReason.PAUSED, f"paused: {case.history.paused}")
+    return None
+
+
+def exempt(case: Case) -> Hold | None:
+    """Hold where a label, a keep-alive or the limits protect the target."""
+    seen = case.observation
+    if seen is None:
+        return None
+    if seen.exempt is not None:
+        return Hold(HoldReason.EXEMPT, seen.exempt)
+    matcher = case.policy.never_touches(seen.labels) if seen.labels else None
+    if matcher is not None:
+        return Hold(HoldReason.EXEMPT, f"its label {matcher} puts it out of reach of the policy")
+    return None
+
+
+def unconfirmed(case: Case) -> Hold | None:
+    """Hold unless Prometheus confirms the alert with the same labels, and no source is silent."""
+    if case.observation is None:
+        return Hold(HoldReason.UNCONFIRMED, "no source could be asked")
+    confirmed = case.observation.confirmed_labels
+    if confirmed is not None and case.policy.rule_for(confirmed) is not case.policy.rule_for(
+        case.alert.labels
+    ):
+        # Labels can be added on the way; they must not choose what is done.
+        because = "prometheus: with the labels it has itself, another policy rule would match"
+        return Hold(HoldReason.UNCONFIRMED, because)
+    for report in case.observation.reports:
+        disagrees = report.source is Source.PROMETHEUS and report.verdict is not Verdict.AGREES
+        if disagrees or report.verdict is Verdict.SILENT:
+            return Hold(HoldReason.UNCONFIRMED, _quote(report))
+    return None
+
+
+def target_gone(case: Case) -> Hold | None:
+    """Hold where what the alert names is not there, or is not exactly that any more."""
+    gone = _first(case, Verdict.GONE)
+    if gone is not None:
+        return Hold(HoldReason.TARGET_GONE, _quote(gone))
+    if case.observation is None or case.observation.target is None:
+        return Hold(HoldReason.TARGET_GONE, "nothing exact could be identified to act on")
+    return None
+
+
+def condition_gone(case: Case) -> Hold | None:
+    """Hold where a source says that it is not so."""
+    report = _first(case, Verdict.DISAGREES)
+    return None if report is None else Hold(HoldReason.CONDITION_GONE, _quote(report))
+
+
+def in_progress(case: Case) -> Hold | None:
+    """Hold while an attempt on the target may still change the machine."""
+    for attempt in _on_target(case):
+        if attempt.in_progress:
+            because = f"{attempt.remediation} is {attempt.state.value} on this target"
+            return Hold(HoldReason.IN_PROGRESS, because)
+    return None
+
+
+def warning(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
+    """Hold until a warning was given and its notice period is over."""
+    warn = policy_rule.warn
+    if warn is None or not offer_of(policy_rule.rungs[number].remediation).destructive:
+        return None
+    warned_at = _valid_warning(case, warn)
+    if warned_at is None:
+        because = f"a warning comes first, {humanize(warn.before)} before anything is done"
+        would = Remediate(policy_rule.name, number, policy_rule.rungs[number])
+        return Hold(HoldReason.WARNING_DUE, because, instead=would)
+    act_at = warned_at + warn.before
+    if case.now < act_at:
+        because = (
+            f"the warning gives {humanize(warn.before)}, {humanize(act_at - case.now)} are left"
+        )
+        return Hold(HoldReason.WARNED, because, until=act_at)
+    return None
+
+
+def _valid_warning(case: Case, warn: Warn) -> datetime | None:
+    """Return when this stretch of the alert was warned of, if that is not too long ago.
+
+    Whoever was warned, worked, and fell idle again is warned again, also where the end of the
+    first stretch was never delivered.
+    """
+    warned_at = case.history.warned_at
+    seen = case.observation
+    if warned_at is None or case.now - warned_at > warn.before + _WARNING_KEEPS:
+        return None
+    since = seen.active_since if seen else None
+    return None if since is not None and warned_at < since else warned_at
+
+
+def cooldown(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
+    """Hold for a while after the last attempt on the target."""
+    counted = _counted(case, policy_rule)
+    if not counted:
+        return None
+    rungs = policy_rule.rungs
+    last = max(counted, key=lambda attempt: attempt.planned_at)
+    cooldown = rungs[last.rung].cooldown if last.rung < len(rungs) else rungs[number].cooldown
+    until = max(attempt.ended_at or attempt.planned_at for attempt in counted) + cooldown
+    if case.now < until:
+        because = f"{humanize(cooldown)} must pass after the last {last.remediation}"
+        return Hold(HoldReason.COOLDOWN, because, until=until)
+    return None
+
+
+def exhausted(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
+    """Hold where the last rung has no allowance left."""
+    until = _rung_spent_until(case, policy_rule, number)
+    if until is None:
+        return None
+    if not offer_of(policy_rule.rungs[number].remediation).acts:
+        return Hold(HoldReason.COOLDOWN, "people have been told already", until=until)
+    tried = len(_counted(case, policy_rule))
+    because = f"all its remediations have been tried ({tried} attempts); a person has to look"
+    return Hold(HoldReason.ATTEMPTS_EXHAUSTED, because, until=until)
+
+
+def budget(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
+    """Hold while the host has spent what the policy allows of this remediation."""
+    name = policy_rule.rungs[number].remediation
+    limits = case.policy.budget.get(name, ())
+    moments = [a.planned_at for a in case.history.attempts if a.counts and a.remediation == name]
+    until = spent_until(limits, moments, case.now)
+    if until is None:
+        return None
+    return Hold(HoldReason.BUDGET, f"the host's budget for {name} is spent", until=until)
+
+
+def breaker(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
+    """Hold what is destructive while the breaker is open, or would open by one more attempt.
+
+    Attempts from before a person closed it are that person's responsibility: they do not open
+    it again.
+    """
+    if not offer_of(policy_rule.rungs[number].remediation).destructive:
+        return None
+    breaker = case.history.breaker
+    if breaker.open_because is not None:
+        return Hold(HoldReason.BREAKER_OPEN, f"the breaker is open: {breaker.open_because}")
+    spent = spent_limit(case.policy.open_after, _destructive_since(case, breaker), case.now)
+    if spent is None:
+        return None
+    opens = f"{spent.count} destructive attempts within {humanize(spent.window)}"
+    return Hold(HoldReason.BREAKER_OPEN, f"the breaker opens: {opens}", opens=opens)
+
+
+def _destructive_since(case: Case, breaker: Breaker) -> list[datetime]:
+    # A closing that lies ahead of us was stamped by a clock that was set back since.
+    closed_at = breaker.closed_at if breaker.closed_at and breaker.closed_at <= case.now else None
+    return [
+        attempt.planned_at
+        for attempt in case.history.attempts
+        if attempt.counts
+        and offer_of(attempt.remediation).destructive
+        and (closed_at is None or attempt.planned_at > closed_at)
+    ]
+
+
+def unapproved(case: Case, policy_rule: PolicyRule, would: Remediate) -> Hold | None:
+    """Return the hold of a remediation that nobody has approved, None if somebody has."""
+    remediation = would.rung.remediation
+    if not offer_of(remediation).acts:
+        return None
+    target = case.observation.target if case.observation else None
+    asked = [
+        approval
+        for approval in case.history.approvals
+        if (approval.policy_rule, approval.rung, approval.target_key)
+        == (policy_rule.name, would.number, target.key if target else None)
+    ]
+    last = asked[-1] if asked else None
+    reason = HoldReason.WAITING_FOR_APPROVAL
+    if last is None or last.is_over(case.now):
+        because = f"{remediation} waits for an administrator to approve it"
+        return Hold(reason, because, instead=would)
+    if last.answer is Answer.APPROVED:
+        return None
+    if last.answer is Answer.REJECTED:
+        return Hold(reason, f"{last.actor} rejected {remediation}: {last.reason}")
+    left = humanize(last.expires_at - case.now)
+    because = f"{remediation} waits for an administrator to approve it within {left}"
+    return Hold(reason, because, until=last.expires_at)
+
+
+def next_rung(case: Case, policy_rule: PolicyRule) -> int:
+    """Return the first rung with allowance left, or the last one."""
+    for number in range(len(policy_rule.rungs)):
+        if _rung_spent_until(case, policy_rule, number) is None:
+            return number
+    return len(policy_rule.rungs) - 1
+
+
+def _rung_spent_until(case: Case, policy_rule: PolicyRule, number: int) -> datetime | None:
+    counted = _counted(case, policy_rule)
+    moments = [attempt.planned_at for attempt in counted if attempt.rung == number]
+    return spent_until(policy_rule.rungs[number].attempts, moments, case.now)
+
+
+def _counted(case: Case, policy_rule: PolicyRule) -> list[PastAttempt]:
+    """Return the attempts on this target under this policy rule that spend allowance."""
+    return [a for a in _on_target(case) if a.counts and a.policy_rule == policy_rule.name]
+
+
+def _on_target(case: Case) -> list[PastAttempt]:
+    target = case.observation.target if case.observation else None
+    key = target.key if target else None
+    return [attempt for attempt in case.history.attempts if attempt.target_key == key]
+
+
+def _first(case: Case, verdict: Verdict) -> Report | None:
+    reports = case.observation.reports if case.observation else ()
+    return next((report for report in reports if report.verdict is verdict), None)
+
+
+def _quote(report: Report) -> str:
+    return f"{report.source.value}: {report.says}"

@@ -1,0 +1,161 @@
+"""Take operators' commands from the inbox and answer them, each exactly once."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from remediator.core.approvals import Answer
+from remediator.core.commands import NEEDS_INCIDENT, NEEDS_REASON, Action
+from remediator.core.notices import clean
+from remediator.engine.parts import EngineParts
+from remediator.inbox.store import Inbox, StoredCommand
+from remediator.journal.operations import CommandRecord
+
+log = logging.getLogger(__name__)
+
+_LONGEST_REASON = 1000
+_LARGEST_NUMBER = 2**63 - 1
+
+
+class _RefusedError(Exception):
+    """A command that cannot be followed; the text is the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """A command that makes sense in itself."""
+
+    action: Action
+    actor: str
+    reason: str
+    incident: int | None
+    now: datetime
+
+
+class Commands:
+    """Follows commands; a command, its effect and the answer to it are one transaction.
+
+    Commands come from the network side, so that nothing in them is taken for granted; who gave
+    one is what the receiver or the command line says.
+    """
+
+    def __init__(self, parts: EngineParts) -> None:
+        self._parts = parts
+        self._journal = parts.journal
+        self._follow = {
+            Action.PAUSE: self._pause,
+            Action.RESUME: self._resume,
+            Action.CLOSE_BREAKER: self._close_breaker,
+            Action.APPROVE: self._approve,
+            Action.REJECT: self._reject,
+        }
+
+    def take_all(self, inbox: Inbox) -> int:
+        """Answer every command that is there; return how many that were."""
+        name = inbox.identity()
+        taken = 0
+        last = self._journal.intake.mark().last_command
+        while stored := inbox.commands_after(last, most=1):
+            last = stored[0].id
+            self._take(name, stored[0])
+            taken += 1
+        return taken
+
+    def _take(self, inbox: str, stored: StoredCommand) -> None:
+        now = self._parts.clock.now()
+        with self._journal.transaction():
+            if not self._journal.intake.advance_command(stored.id):
+                return
+            argument = _argument_of(stored.body)
+            incident = _number(argument.get("incident"))
+            accepted = True
+            try:
+                command = _read(argument, clean(stored.actor) or "unknown", incident, now)
+                answer = self._follow[command.action](command)
+            except _RefusedError as refusal:
+                accepted, answer = False, str(refusal)
+            known = incident is not None and self._journal.incidents.incident(incident) is not None
+            record = CommandRecord(
+                actor=clean(stored.actor),
+                action=clean(argument.get("action", "")),
+                argument={k: clean(v, _LONGEST_REASON) for k, v in argument.items()},
+                given_at=stored.received_at,
+                taken_at=now,
+                accepted=accepted,
+                answer=answer,
+                incident=incident if known else None,
+            )
+            self._journal.operations.keep(inbox, stored.id, record)
+        word = "accepted" if accepted else "refused"
+        log.info("%s by %s is %s: %s", record.action, record.actor, word, answer)
+
+    def _pause(self, command: _Command) -> str:
+        self._journal.operations.pause(command.reason, command.actor, command.now)
+        return "paused: nothing new is begun until it is resumed; what runs comes to its end"
+
+    def _resume(self, command: _Command) -> str:
+        if not self._journal.operations.resume(command.actor, command.now):
+            raise _RefusedError("it is not paused")
+        self._journal.incidents.look_at_all(command.now)
+        return "resumed: every open incident is looked at anew"
+
+    def _close_breaker(self, command: _Command) -> str:
+        if not self._journal.operations.close_breaker(command.actor, command.reason, command.now):
+            raise _RefusedError("the breaker is not open")
+        self._journal.incidents.look_at_all(command.now)
+        return "the breaker is closed: every open incident is decided anew, nothing is replayed"
+
+    def _approve(self, command: _Command) -> str:
+        return self._answer(command, Answer.APPROVED)
+
+    def _reject(self, command: _Command) -> str:
+        return self._answer(command, Answer.REJECTED)
+
+    def _answer(self, command: _Command, answer: Answer) -> str:
+        number = command.incident or 0
+        if self._journal.incidents.incident(number) is None:
+            raise _RefusedError(f"there is no incident {number}")
+        question = self._journal.approvals.waiting(number, command.now)
+        if question is None:
+            raise _RefusedError(f"incident {number} does not wait for an approval")
+        self._journal.approvals.answer(
+            question.id, answer, command.actor, command.reason, command.now
+        )
+        self._journal.incidents.look_again(number, command.now)
+        until = f"{question.approval.expires_at:%Y-%m-%d %H:%M:%S} UTC"
+        if answer is Answer.REJECTED:
+            return f"{question.remediation} is rejected for as long as incident {number} lasts"
+        return f"{question.remediation} is approved until {until}, if all sources still agree"
+
+
+def _argument_of(body: bytes) -> Mapping[str, str]:
+    """Return what the network side stored, as texts; nothing if it is no JSON object."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(value, dict):
+        return {}
+    return {str(name): str(item) for name, item in list(value.items())[:16] if item is not None}
+
+
+def _read(argument: Mapping[str, str], actor: str, incident: int | None, now: datetime) -> _Command:
+    try:
+        action = Action(argument.get("action", ""))
+    except ValueError as error:
+        names = ", ".join(action.value for action in Action)
+        raise _RefusedError(f"there is no such command; there are {names}") from error
+    reason = clean(argument.get("reason", ""), _LONGEST_REASON)
+    if action in NEEDS_REASON and not reason:
+        raise _RefusedError(f"{action.value} needs a reason")
+    if action in NEEDS_INCIDENT and incident is None:
+        raise _RefusedError(f"{action.value} needs the number of an incident")
+    return _Command(action, actor, reason, incident, now)
+
+
+def _number(text: str | None) -> int | None:
+    if text is None or not (text.isascii() and text.isdecimal()) or len(text) > len("9" * 19):
+        return None
+    return int(text) if 0 < int(text) <= _LARGEST_NUMBER else None

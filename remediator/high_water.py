@@ -1,0 +1,75 @@
+"""How far a database had come, kept beside it: SQLite cannot tell that its newest rows are gone.
+
+A flipped bit in the write-ahead log ends it there: at the next opening what follows is dropped,
+and an integrity check is content. The mark is written after each commit and not synced: it outlives
+the program at once, and the machine a moment later, which can only hide a loss, never invent one.
+"""
+
+import logging
+import os
+from pathlib import Path
+
+from remediator.database import Database
+
+log = logging.getLogger(__name__)
+
+_LENGTH = 128
+
+
+class HighWaterMark:
+    """The highest number that was ever given in *table*, for one *identity* of a database."""
+
+    def __init__(self, path: Path, identity: str) -> None:
+        self._identity = identity
+        self._file = -1
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+    def read(self) -> int:
+        """Return the mark; 0 if there is none, or only that of another database in this place."""
+        words = os.pread(self._file, _LENGTH, 0).decode("ascii", "replace").split()
+        if len(words) != len(("identity", "number")) or words[0] != self._identity:
+            return 0
+        return int(words[1]) if words[1].isdecimal() else 0
+
+    def write(self, number: int) -> None:
+        """Keep *number*; a file system that refuses costs the check, not the row."""
+        try:
+            os.pwrite(self._file, f"{self._identity} {number:020d}\n".encode(), 0)
+        except OSError as error:
+            log.debug("the high-water mark is not kept: %s", error)
+
+    def close(self) -> None:
+        """Close the file; once, since its number may be another file's by then."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def newest(database: Database, table: str) -> int:
+    """Return the highest number that *table* has ever given, as the database itself knows."""
+    row = database.row("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,))
+    return int(row["seq"]) if row else 0
+
+
+def given(database: Database) -> int:
+    """Return how many numbers all tables of a database have ever given."""
+    row = database.row("SELECT coalesce(sum(seq), 0) AS given FROM sqlite_sequence")
+    return int(row["given"]) if row else 0
+
+
+def make_good(database: Database, table: str, mark: HighWaterMark) -> int:
+    """Return how many numbers of *table* are lost, and see that none of them is given again.
+
+    Whoever remembers how far it has read would never look at a number that comes a second time.
+    """
+    number = mark.read()
+    lost = number - newest(database, table)
+    if lost <= 0:
+        return 0
+    with database.transaction() as connection:
+        connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
+        connection.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (table, number))
+    return lost

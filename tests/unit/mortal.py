@@ -1,0 +1,53 @@
+"""A journal whose process dies after so many writes."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from remediator.database import Database
+
+
+class DiedError(BaseException):
+    """The end of a process: nothing in it catches this."""
+
+
+class MortalDatabase:
+    """A database whose process dies right after its *lives*-th write, and does nothing then."""
+
+    def __init__(self, database: Database, lives: int) -> None:
+        self._database = database
+        self._lives = lives
+        self._depth = threading.local()
+        self.writes = 0
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        self._live()
+        depth = getattr(self._depth, "now", 0)
+        self._depth.now = depth + 1
+        try:
+            with self._database.transaction() as connection:
+                before = connection.total_changes
+                yield connection
+                changed = connection.total_changes > before
+        finally:
+            self._depth.now = depth
+        if depth == 0 and changed:
+            self.writes += 1
+            self._live()
+
+    def rows(self, sql: str, parameters: tuple[object, ...] = ()) -> list[sqlite3.Row]:
+        self._live()
+        return self._database.rows(sql, parameters)
+
+    def row(self, sql: str, parameters: tuple[object, ...] = ()) -> sqlite3.Row | None:
+        self._live()
+        return self._database.row(sql, parameters)
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _live(self) -> None:
+        if self.writes >= self._lives:
+            raise DiedError

@@ -1,0 +1,96 @@
+"""The operator's commands on the command line, against a worker that really answers."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from remediator.cli import operate
+from remediator.cli.main import main
+from remediator.core.policy import Mode
+from remediator.inbox.store import Inbox
+from tests.builders import a_policy, a_rule, an_alert
+from tests.unit.engine_site import EngineSite, hurried
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineSite]:
+    """A machine whose inbox and journal are in one folder, with a short patience."""
+    monkeypatch.setattr(operate, "_PATIENCE_SECONDS", 3.0)
+    (tmp_path / "inbox").symlink_to(tmp_path)
+    site = EngineSite(tmp_path)
+    yield site
+    site.close()
+
+
+def remediator(site: EngineSite, *arguments: str) -> int:
+    return main([arguments[0], "--state-dir", str(site.folder), *arguments[1:]])
+
+
+def test_pause_and_resume_are_answered(
+    site: EngineSite, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with site.working():
+        paused = remediator(site, "pause", "driver update")
+        reason = site.journal.operations.pause_reason()
+        resumed = remediator(site, "resume")
+
+    assert (paused, resumed) == (0, 0)
+    assert reason is not None
+    assert reason.startswith("driver update (")
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("paused: nothing new is begun")
+    assert told[1].startswith("resumed: ")
+
+
+def test_a_refusal_is_an_error_with_the_workers_words(
+    site: EngineSite, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with site.working():
+        assert remediator(site, "resume") == 1
+
+    assert capsys.readouterr().err.splitlines()[-1] == "it is not paused"
+
+
+def test_an_approval_names_who_gave_it(site: EngineSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_USER", "carol")
+    site.policy = a_policy(a_rule(hurried(), mode=Mode.APPROVE))
+    site.deliver(an_alert({"container_id": "c" * 64}))
+    site.round()
+
+    with site.working():
+        assert remediator(site, "approve", "1", "go ahead") == 0
+
+    (question,) = site.journal.approvals.of_incident(1)
+    assert (question.approval.actor, question.approval.reason) == ("carol", "go ahead")
+
+
+def test_a_command_that_nobody_answers_is_stored_and_said_to_be(
+    site: EngineSite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operate, "_PATIENCE_SECONDS", 0.2)
+
+    assert remediator(site, "pause", "driver update") == 1
+
+    assert "no worker has answered" in capsys.readouterr().err
+    (stored,) = Inbox.for_worker(site.folder).commands_after(0)
+    assert json.loads(stored.body) == {"action": "pause", "reason": "driver update"}
+
+
+def test_without_an_inbox_it_says_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["pause", "--state-dir", str(tmp_path), "x"]) == 1
+
+    assert "has the receiver ever been started?" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["pause", "close-breaker", "reject"])
+def test_a_reason_is_asked_for(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([command])
+
+    assert left.value.code == 2
+    assert "REASON" in capsys.readouterr().err
