@@ -93,8 +93,11 @@ def open_writer(path: Path, package: str, error: type[StoreError], mode: int = 0
     return Database(connection, error, path)
 
 
-def open_reader(path: Path, error: type[StoreError]) -> Database:
-    """Open *path* for reading only; the writer need not run."""
+def open_reader(path: Path, error: type[StoreError], package: str | None = None) -> Database:
+    """Open *path* for reading only; the writer need not run.
+
+    With *package*, a database that its writer has not brought to the newest schema is refused.
+    """
     with _explained(path, error):
         if not path.exists():
             raise error(f"{path} does not exist yet: has the program that writes it been started?")
@@ -107,6 +110,8 @@ def open_reader(path: Path, error: type[StoreError]) -> Database:
                 raise
             # Closed cleanly by its writer, in a folder where we may not make the -shm file.
             connection = _connect(f"{uri}?mode=ro&immutable=1")
+        if package is not None:
+            _check_version(connection, path, package, error)
     return Database(connection, error, path)
 
 
@@ -145,14 +150,35 @@ def _connect(uri: str) -> sqlite3.Connection:
     return connection
 
 
-def _migrate(connection: sqlite3.Connection, package: str) -> None:
-    """Apply the migrations ``schema/001.sql``, ``schema/002.sql``, … that are still missing."""
+def _check_version(
+    connection: sqlite3.Connection, path: Path, package: str, error: type[StoreError]
+) -> None:
+    version, newest = _version(connection), len(_migrations(package))
+    if version < newest:
+        connection.close()
+        raise error(
+            f"{path} has schema version {version}, {newest} is needed:"
+            " restart the program that writes it"
+        )
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _migrations(package: str) -> list[str]:
+    """Return the scripts ``schema/001.sql``, ``schema/002.sql``, … in order."""
     files = sorted(
         (file for file in resources.files(package).joinpath("schema").iterdir()),
         key=lambda file: file.name,
     )
-    migrations = [file.read_text(encoding="utf-8") for file in files if file.name.endswith(".sql")]
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    return [file.read_text(encoding="utf-8") for file in files if file.name.endswith(".sql")]
+
+
+def _migrate(connection: sqlite3.Connection, package: str) -> None:
+    """Apply the migrations that are still missing."""
+    migrations = _migrations(package)
+    version = _version(connection)
     if version > len(migrations):
         raise sqlite3.DatabaseError(
             f"schema version {version} is newer than this program's {len(migrations)}"

@@ -51,7 +51,7 @@ class Journal:
     @classmethod
     def for_reading(cls, folder: Path) -> "Journal":
         """Open the journal in *folder* for looking; JournalError while there is none."""
-        return cls(open_reader(folder / FILE, JournalError))
+        return cls(open_reader(folder / FILE, JournalError, __package__ or ""))
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
