@@ -22,6 +22,11 @@ def may_idle_because(limits: Limits) -> str | None:
     return f"the limits of group {limits.group} let it idle"
 
 
+def keep_alive_helps(alertname: str) -> bool:
+    """Tell whether a keep-alive ends what an alert is about: it keeps from the idle stop only."""
+    return alertname.startswith("DS01ContainerIdle")
+
+
 def keep_alive_until(mtime: datetime, ctime: datetime, limits: Limits) -> datetime:
     """Return until when a keep-alive file protects.
 

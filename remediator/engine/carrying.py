@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from remediator.core import notices
 from remediator.core.attempts import IN_PROGRESS, AttemptState, Proof, Verification
 from remediator.core.catalogue import offer_of
+from remediator.core.lifecycle import keep_alive_helps
 from remediator.core.policy import Audience, PolicyRule
 from remediator.engine.parts import EngineParts
 from remediator.engine.telling import letters
@@ -269,7 +270,7 @@ class Carrying:
             audiences = rule.escalate if rule else (Audience.ADMINS,)
         elif not offer_of(record.remediation).acts:
             summary = str(record.task.context.get("summary") or "")
-            keepable = incident.subject.startswith("container:")
+            keepable = keep_alive_helps(matter.alert)
             notice = notices.informed(matter, summary, keepable=keepable)
         else:
             notice = notices.acted(matter, record.remediation, record.task.options, message)

@@ -7,9 +7,10 @@ from remediator.core import notices
 from remediator.core.approvals import Approval
 from remediator.core.attempts import AttemptState, PastAttempt, Task
 from remediator.core.case import Case, Decision, Hold, HoldReason, Remediate
+from remediator.core.lifecycle import keep_alive_helps
 from remediator.core.observation import Observation
 from remediator.core.policy import Audience, PolicyRule
-from remediator.core.targets import Container, Target
+from remediator.core.targets import Target
 from remediator.engine.parts import EngineParts
 from remediator.engine.telling import letters
 from remediator.journal.incidents import FiringRecord, Incident
@@ -118,7 +119,7 @@ class Following:
 
     def _notify(self, held: _Held) -> None:
         if held.incident.outcome is None and _would_act(held.hold):
-            keepable = isinstance(held.target, Container)
+            keepable = keep_alive_helps(held.matter.alert)
             notice = notices.informed(held.matter, held.hold.because, keepable=keepable)
             self._tell(held, notice, held.rule.tell)
             self._journal.incidents.settle(held.incident.id, "notified")

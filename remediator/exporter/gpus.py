@@ -54,11 +54,12 @@ def _named_in_vain(view: View, sample: GpuSample) -> set[str]:
 def _demand(view: View, sample: GpuSample) -> float | None:
     """Return the allocated share of what can be allocated; None on a host without GPUs.
 
+    None too until Docker first answered: that nobody has a GPU then is not known.
     Containers that were given a number of GPUs, nobody knows which, count by that number unless
     their processes show where they are.
     """
     total = sum(slot.fraction for slot in sample.slots)
-    if total <= 0:
+    if total <= 0 or view.inventory.confirmed_at is None:
         return None
     return min(allocation_of(view.gpu_residents).equivalents / total, 1.0)
 

@@ -224,6 +224,10 @@ def test_demand_is_the_allocated_share(containers: tuple[Tracked, ...], demand: 
     assert value == pytest.approx(demand)
 
 
+def test_demand_is_unknown_until_docker_first_answered() -> None:
+    assert rows(collect_gpus(a_view(confirmed_at=None)), "ds01_gpu_demand_ratio") == []
+
+
 def test_a_host_without_gpus_has_no_demand() -> None:
     assert rows(collect_gpus(a_view(gpus=GpuSample(()))), "ds01_gpu_demand_ratio") == []
 

@@ -6,6 +6,7 @@ from remediator.core.exemptions import Exemption
 from remediator.core.lifecycle import (
     idle_timeout_under_demand,
     is_infrastructure,
+    keep_alive_helps,
     keep_alive_until,
     may_idle_because,
 )
@@ -74,3 +75,17 @@ def test_a_reduction_is_the_share_that_is_taken_off() -> None:
 
 def test_high_demand_ends_no_exemption() -> None:
     assert idle_timeout_under_demand(Limits(idle_timeout=None), 1, LimitsBook()) is None
+
+
+@pytest.mark.parametrize(
+    ("alertname", "helps"),
+    [
+        ("DS01ContainerIdle", True),
+        ("DS01ContainerIdleSoon", True),
+        ("DS01ContainerMaxRuntime", False),
+        ("DS01GPUWaste", False),
+        ("", False),
+    ],
+)
+def test_a_keep_alive_is_offered_only_where_it_helps(alertname: str, helps: bool) -> None:
+    assert keep_alive_helps(alertname) is helps
