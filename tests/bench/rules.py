@@ -66,6 +66,7 @@ def _cost(stage: Stage, gpus: int) -> Cost:
     count = sum(map(len, targets.values()))
     eventually(lambda: len(prometheus.targets_up()) == count, 60, "all are scraped")
     time.sleep(_FILLING_SECONDS)
+    prometheus.scrape_every(f"{_INTERVAL_SECONDS}s")
     cost = _watch(prometheus)
     prometheus.stop()
     exporters.stop()

@@ -116,6 +116,11 @@ class Prometheus:
             # The answer says that something is wrong; what it is, only the log does.
             raise ValueError(f"{answer.text}{self.daemon.log_tail(5)}")
 
+    def scrape_every(self, interval: str) -> None:
+        """Scrape, and evaluate what has no interval of its own, every *interval* from now on."""
+        self._interval = interval
+        self.reload()
+
     def add_target(self, job: str, address: str) -> None:
         """Scrape one more address, from now on."""
         self._scrape.setdefault(job, []).append(address)
