@@ -9,11 +9,12 @@ from remediator.core.attempts import AttemptState
 from remediator.core.case import HoldReason
 from remediator.core.catalogue import CATALOGUE
 from remediator.core.notices import NoticeKind
+from remediator.core.observation import Source
 
 DELIVERY_RESULTS = ("stored", "refused", "unauthorized", "too_large", "failed")
 NOTIFIERS = ("mail", "wall")
 NOTICE_RESULTS = ("sent", "retried", "failed")
-SOURCES = ("prometheus", "docker", "nvml")
+SOURCES = tuple(source.value for source in Source)
 
 
 class ReceiverMetrics:

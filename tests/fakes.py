@@ -30,13 +30,13 @@ from remediator.core.gpus import (
 )
 from remediator.core.limits import LimitsBook
 from remediator.core.observation import Observation, Report, Source, Verdict
-from remediator.core.policy import Audience
+from remediator.core.policy import Audience, Options
 from remediator.core.targets import Container, Target, subject_of
 from remediator.errors import EffectUnknownError, RefusedError, SourceError, TargetGoneError
 from remediator.notifiers.interface import Envelope
 from remediator.remediations.interface import Steps
 from remediator.sources.prometheus import Confirmation, Sample
-from tests.builders import HOUR, NOON, SECOND
+from tests.builders import HOUR, NOON, SECOND, THREE_SOURCES
 
 T = TypeVar("T")
 
@@ -593,7 +593,7 @@ def agreeing(target: Target | None = None, owner: str | None = "alice") -> Look:
         return Observation(
             at=now,
             target=target or Container(container_id, NOON - 5 * HOUR),
-            reports=tuple(Report(source, Verdict.AGREES, "so it is") for source in Source),
+            reports=tuple(Report(source, Verdict.AGREES, "so it is") for source in THREE_SOURCES),
             owner=owner,
             title=alert.labels.get("container", "thing"),
             context={"summary": "it lies idle"},
@@ -622,7 +622,7 @@ class FakeRemediation:
         self.verified = 0
         self._lock = threading.Lock()
 
-    def observe(self, alert: Alert, now: datetime) -> Observation:
+    def observe(self, alert: Alert, now: datetime, options: Options) -> Observation:
         with self._lock:
             self.observed += 1
             look = _next(self.looks)

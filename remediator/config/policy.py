@@ -4,7 +4,7 @@ A remediation that the file does not name cannot run, and a file without a mode 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +13,15 @@ from typing import cast
 import yaml
 
 from remediator.config.reader import Read, Reader, read_nodes
-from remediator.core.catalogue import CATALOGUE, FROM_LIMITS, Offer, OptionKind, offer_of
+from remediator.config.units import parse_unit
+from remediator.core.catalogue import (
+    CATALOGUE,
+    FROM_LIMITS,
+    Kind,
+    Offer,
+    OptionKind,
+    offer_of,
+)
 from remediator.core.durations import format_duration, parse_duration
 from remediator.core.matchers import Matcher, parse_matcher
 from remediator.core.policy import (
@@ -31,6 +39,8 @@ _NOWHERE = Rung("notify-only")
 # The worker remembers attempts for a day longer; a later one would be forgotten, not counted.
 _LONGEST = timedelta(days=30)
 _LIMIT = re.compile(r"(\d{1,9}) per (\S+)", re.ASCII)
+_PERCENT = re.compile(r"(\d{1,3})%", re.ASCII)
+_WHOLE = 100
 
 
 def read_policy(path: Path) -> Policy:
@@ -52,6 +62,14 @@ def parse_limit(text: str) -> Limit:
     if window > _LONGEST:
         raise ValueError(f'"{text}" counts further back than is remembered: 30d at most')
     return Limit(count, window)
+
+
+def parse_percent(text: str) -> int:
+    """Return the number that ``70%`` stands for, 1-100; ValueError if *text* is not one."""
+    found = _PERCENT.fullmatch(text)
+    if found is None or not 1 <= int(found[1]) <= _WHOLE:
+        raise ValueError(f'"{text}" is not a percentage from 1% to 100%')
+    return int(found[1])
 
 
 def _policy(reader: Reader, node: yaml.Node) -> Policy:
@@ -107,7 +125,19 @@ def _rungs(reader: Reader, node: yaml.Node, path: str) -> tuple[Rung, ...]:
     items = reader.sequence(node, path)
     if not items and isinstance(node, yaml.SequenceNode):
         reader.report(node, path, "at least one remediation is needed")
-    return tuple(_rung(reader, item, f"{path}[{n}]") for n, item in enumerate(items)) or (_NOWHERE,)
+    rungs = [_rung(reader, item, f"{path}[{n}]") for n, item in enumerate(items)]
+    _one_kind(reader, node, path, rungs)
+    return tuple(rungs) or (_NOWHERE,)
+
+
+def _one_kind(reader: Reader, node: yaml.Node, path: str, rungs: Sequence[Rung]) -> None:
+    """Report rungs that act on unlike things: a ladder has one target."""
+    offers = [offer_of(rung.remediation) for rung in rungs]
+    kinds = {o.kind: o.name for o in reversed(offers) if o.kind is not Kind.ANYTHING}
+    if len(kinds) > 1:
+        acts = " and ".join(f"{name} on {kind.value}" for kind, name in kinds.items())
+        message = f"a ladder has one target, but {acts}: make two rules of it"
+        reader.report(node, path, message)
 
 
 def _rung(reader: Reader, node: yaml.Node, path: str) -> Rung:
@@ -124,6 +154,9 @@ def _rung(reader: Reader, node: yaml.Node, path: str) -> Rung:
             found = " and ".join(chosen) or "none"
             reader.report(node, path, f"exactly one remediation is needed, found {found}")
         return _NOWHERE
+    if "options" not in values:
+        for name in offer_of(chosen[0]).required:
+            reader.report(node, f"{path}.{chosen[0]}", f'field "{name}" is missing')
     return replace(Rung(chosen[0]), **values)  # type: ignore[arg-type]
 
 
@@ -140,15 +173,25 @@ def _within(reader: Reader, node: yaml.Node, path: str) -> timedelta:
 
 def _options(reader: Reader, node: yaml.Node, path: str, offer: Offer) -> dict[str, Option]:
     kinds = dict(offer.options)
-    options: dict[str, Option] = {}
-    for name, value in reader.mapping(node, path, kinds).items():
-        if kinds[name] is OptionKind.BOOLEAN:
-            options[name] = reader.boolean(value, f"{path}.{name}")
-        elif isinstance(value, yaml.ScalarNode) and value.value == FROM_LIMITS:
-            options[name] = None
-        else:
-            options[name] = _duration(reader, value, f"{path}.{name}")
-    return options
+    reader.require(node, path, *offer.required)
+    return {
+        name: _OPTION_READERS[kinds[name]](reader, value, f"{path}.{name}")
+        for name, value in reader.mapping(node, path, kinds).items()
+    }
+
+
+def _grace(reader: Reader, node: yaml.Node, path: str) -> timedelta | None:
+    if isinstance(node, yaml.ScalarNode) and node.value == FROM_LIMITS:
+        return None
+    return _duration(reader, node, path)
+
+
+def _percent(reader: Reader, node: yaml.Node, path: str) -> int:
+    return reader.parsed(node, path, parse_percent, 100)
+
+
+def _unit(reader: Reader, node: yaml.Node, path: str) -> str:
+    return reader.parsed(node, path, parse_unit, "")
 
 
 def _mode(reader: Reader, node: yaml.Node, path: str) -> Mode:
@@ -194,6 +237,13 @@ def _limits(reader: Reader, node: yaml.Node, path: str) -> tuple[Limit, ...]:
     return limits
 
 
+_OPTION_READERS: Mapping[OptionKind, Callable[[Reader, yaml.Node, str], Option]] = {
+    OptionKind.BOOLEAN: Reader.boolean,
+    OptionKind.DURATION: _duration,
+    OptionKind.GRACE: _grace,
+    OptionKind.PERCENT: _percent,
+    OptionKind.UNIT: _unit,
+}
 RUNG_FIELDS: Mapping[str, tuple[str, Read]] = {
     "attempts": ("attempts", _limits),
     "cooldown": ("cooldown", _duration),

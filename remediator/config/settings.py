@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from remediator.config.reader import Read, Reader, read_nodes
+from remediator.config.units import parse_unit
 from remediator.errors import SetupError
 
 _MiB = 1024 * 1024
@@ -59,6 +60,23 @@ class MailSettings:
 
 
 _LEAST_KEPT = timedelta(days=60)
+# What keeps a GPU open and can be stopped for a while, in the order in which it is stopped:
+# exporters before the engine that they ask (mig-parted's hooks.sh, and NVIDIA's packages). Not
+# here: nvidia-fabricmanager, which resets on Ampere's NVSwitch need, and nvidia-persistenced,
+# whose persistence mode nvidia-smi handles itself.
+_GPU_SERVICES = (
+    "nvidia-dcgm-exporter.service",
+    "dcgm-exporter.service",
+    "ds01-dcgm-exporter.service",
+    "nvidia-dcgm.service",
+    "nvidia-hostengine.service",
+    "nvsm-mqtt.service",
+    "nvsm-notifier.service",
+    "nvsm-api-gateway.service",
+    "nvsm-core.service",
+    "nvsm.service",
+    "display-manager.service",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +92,13 @@ class Settings:
     exporter_listen: Address = Address("127.0.0.1", 9101)
     gpu_metrics: bool = False
     permitted_host_users: tuple[str, ...] = ("root",)
+    permitted_processes: tuple[str, ...] = ()
+    gpu_services: tuple[str, ...] = _GPU_SERVICES
+    dcgm_unit: str = "nvidia-dcgm-exporter.service"
+    dcgm_container: str = ""
+    dcgm_url: str = "http://127.0.0.1:9400/metrics"
+    nvidia_smi: str = "nvidia-smi"
+    dbus_address: str | None = None
     events_log: Path = Path("/var/log/ds01/events.jsonl")
     ds01_state_dir: Path = Path("/var/lib/ds01")
     token_file: Path | None = None
@@ -150,7 +175,9 @@ ENVIRONMENT: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "REMEDIATOR_PROMETHEUS_URL": ("prometheus_url", parse_url),
     "REMEDIATOR_ALERTMANAGER_URL": ("alertmanager_url", parse_url),
     "REMEDIATOR_HOST": ("host", str),
+    "REMEDIATOR_NVIDIA_SMI": ("nvidia_smi", str),
     "DOCKER_HOST": ("docker_host", str),
+    "DBUS_SYSTEM_BUS_ADDRESS": ("dbus_address", str),
 }
 
 
@@ -160,6 +187,16 @@ def _path(reader: Reader, node: yaml.Node, path: str) -> Path:
 
 def _texts(reader: Reader, node: yaml.Node, path: str) -> tuple[str, ...]:
     return tuple(reader.text(n, f"{path}[{i}]") for i, n in enumerate(reader.sequence(node, path)))
+
+
+def _unit(reader: Reader, node: yaml.Node, path: str) -> str:
+    return reader.parsed(node, path, parse_unit, "")
+
+
+def _units(reader: Reader, node: yaml.Node, path: str) -> tuple[str, ...]:
+    return tuple(
+        _unit(reader, n, f"{path}[{i}]") for i, n in enumerate(reader.sequence(node, path))
+    )
 
 
 def _pairs(reader: Reader, node: yaml.Node, path: str) -> dict[str, str]:
@@ -228,6 +265,13 @@ SETTINGS_FIELDS: Mapping[str, tuple[str, Read]] = {
     "exporter_listen": ("exporter_listen", _address),
     "gpu_metrics": ("gpu_metrics", Reader.boolean),
     "permitted_host_users": ("permitted_host_users", _texts),
+    "permitted_processes": ("permitted_processes", _texts),
+    "gpu_services": ("gpu_services", _units),
+    "dcgm_unit": ("dcgm_unit", _unit),
+    "dcgm_container": ("dcgm_container", Reader.text),
+    "dcgm_url": ("dcgm_url", _url),
+    "nvidia_smi": ("nvidia_smi", Reader.text),
+    "dbus_address": ("dbus_address", Reader.text),
     "events_log": ("events_log", _path),
     "ds01_state_dir": ("ds01_state_dir", _path),
     "token_file": ("token_file", _path),
@@ -249,4 +293,7 @@ SETTINGS_FIELDS: Mapping[str, tuple[str, Read]] = {
 
 def _settings(reader: Reader, node: yaml.Node) -> Settings:
     values = reader.values(node, "", SETTINGS_FIELDS)
+    if "dcgm_unit" in values and "dcgm_container" in values:
+        message = "give dcgm_unit or dcgm_container: the exporter has one owner"
+        reader.report(node, "dcgm_container", message)
     return replace(Settings(), **values)  # type: ignore[arg-type]

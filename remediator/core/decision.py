@@ -97,6 +97,7 @@ _GUARDS: tuple[Callable[[Case], Hold | None], ...] = (
     guards.in_progress,
 )
 _RUNG_GUARDS: tuple[Callable[[Case, PolicyRule, int], Hold | None], ...] = (
+    guards.conflicting,
     guards.warning,
     guards.cooldown,
     guards.exhausted,

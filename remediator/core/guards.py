@@ -96,6 +96,21 @@ def in_progress(case: Case) -> Hold | None:
     return None
 
 
+def conflicting(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
+    """Hold while an attempt on another target uses what this one would need for itself."""
+    lane = offer_of(policy_rule.rungs[number].remediation).lane
+    if lane is None:
+        return None
+    for attempt in case.history.attempts:
+        if attempt.in_progress and offer_of(attempt.remediation).lane is lane:
+            because = (
+                f"{attempt.remediation} is {attempt.state.value} on {attempt.target_key},"
+                f" and {lane.value} are for one at a time"
+            )
+            return Hold(HoldReason.IN_PROGRESS, because)
+    return None
+
+
 def warning(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
     """Hold until a warning was given and its notice period is over."""
     warn = policy_rule.warn

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from remediator.core.catalogue import Kind, offer_of
 from remediator.core.durations import humanize
 from remediator.core.policy import Option, Rung
 
@@ -74,14 +75,15 @@ class Matter:
 def warning(matter: Matter, rung: Rung, act_at: datetime, left: timedelta) -> Notice:
     """Return the notice that *rung* will be carried out, and how to prevent it."""
     what = _done(rung.remediation, rung.options)
+    whose = "Your container " if _is_container(rung.remediation) else ""
     return Notice(
         NoticeKind.WARNING,
         f"{clean(matter.title)} on {clean(matter.host)} will be {what} in {humanize(left)}",
         _body(
             matter,
-            f"Your container {clean(matter.title)} on {clean(matter.host)} will be {what}"
+            f"{whose}{clean(matter.title)} on {clean(matter.host)} will be {what}"
             f" at {_clock(act_at)}, in {humanize(left)}.",
-            _KEEP_IT,
+            _KEEP_IT if whose else _SHOW.format(matter),
         ),
     )
 
@@ -95,7 +97,7 @@ def acted(matter: Matter, remediation: str, options: Mapping[str, Option], outco
         _body(
             matter,
             f"{clean(matter.title)} on {clean(matter.host)} was {what}: {clean(outcome)}.",
-            "Files in mounted folders are untouched. You can start a new container at any time.",
+            _FILES_STAY if _is_container(remediation) else _SHOW.format(matter),
         ),
     )
 
@@ -180,11 +182,16 @@ def clean(text: str, longest: int = _LONGEST_FIELD) -> str:
 
 def _done(remediation: str, options: Mapping[str, Option]) -> str:
     """Return the participle for what a remediation does."""
-    if remediation == "stop-container":
-        return "stopped and removed" if options.get("remove", True) else "stopped"
-    return f"treated with {remediation}"
+    done = offer_of(remediation).done
+    removes = remediation == "stop-container" and options.get("remove", True)
+    return f"{done} and removed" if removes else done
 
 
+def _is_container(remediation: str) -> bool:
+    return offer_of(remediation).kind is Kind.CONTAINER
+
+
+_FILES_STAY = "Files in mounted folders are untouched. You can start a new container at any time."
 _SHOW = "See everything it knows and did with:\n\n    remediator incidents show {0.incident}"
 
 

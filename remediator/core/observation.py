@@ -1,4 +1,4 @@
-"""What the three sources said about one target at one moment.
+"""What the sources said about one target at one moment.
 
 A source agrees with the alert, disagrees with it, or is silent. Silence is never agreement:
 missing data counts as busy.
@@ -20,6 +20,7 @@ class Source(enum.Enum):
     PROMETHEUS = "prometheus"
     DOCKER = "docker"
     NVML = "nvml"
+    SYSTEMD = "systemd"
 
 
 class Verdict(enum.Enum):

@@ -7,7 +7,8 @@ from datetime import timedelta
 
 from remediator.core.matchers import Matcher, all_match
 
-Option = bool | timedelta | None
+Option = bool | int | str | timedelta | None
+Options = Mapping[str, Option]
 
 
 class Mode(enum.Enum):
@@ -52,7 +53,7 @@ class Rung:
     """One remediation of a policy rule's ladder, with its own allowance."""
 
     remediation: str
-    options: Mapping[str, Option] = field(default_factory=dict)
+    options: Options = field(default_factory=dict)
     attempts: tuple[Limit, ...] = (Limit(1, timedelta(hours=24)),)
     cooldown: timedelta = timedelta(minutes=10)
     timeout: timedelta = timedelta(minutes=5)

@@ -34,6 +34,45 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
+class Process:
+    """One process: its pid, when it started (clock ticks after boot), and which boot that was."""
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+
+    @property
+    def key(self) -> str:
+        """The identity as one text, for the journal."""
+        return f"process:{self.pid}@{self.start_ticks}/{self.boot_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class PhysicalGpu:
+    """One physical GPU, whatever index it has at the moment."""
+
+    uuid: str
+
+    @property
+    def key(self) -> str:
+        """The identity as one text, for the journal."""
+        return f"gpu:{self.uuid}"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service of a host: a systemd unit by its full name, or a container that Docker owns."""
+
+    name: str
+    host: str
+
+    @property
+    def key(self) -> str:
+        """The identity as one text, for the journal."""
+        return f"service:{self.name}@{self.host}"
+
+
+@dataclass(frozen=True, slots=True)
 class Named:
     """Something nothing will be done to: it only has to be told apart from others."""
 
@@ -45,7 +84,7 @@ class Named:
         return str(self.subject)
 
 
-Target = Container | Named
+Target = Container | Process | PhysicalGpu | Service | Named
 
 # The first label that is there says what an alert is about, the most exact one first.
 _SUBJECT_LABELS = (
@@ -59,6 +98,10 @@ _SUBJECT_LABELS = (
 
 def subject_of(labels: Mapping[str, str]) -> Subject:
     """Return what an alert with *labels* is about; the alert's own name if nothing else."""
+    pid, ticks = labels.get("pid"), labels.get("start_ticks")
+    if pid and ticks:
+        # One process may be on several GPUs, and it can only be ended once.
+        return Subject("process", f"{pid}@{ticks}")
     for kind, label in _SUBJECT_LABELS:
         if labels.get(label):
             return Subject(kind, labels[label])

@@ -10,7 +10,7 @@ from remediator.core.case import Case, Decision, History, Hold, HoldReason, Reme
 from remediator.core.catalogue import offer_of
 from remediator.core.decision import before_looking, decide
 from remediator.core.observation import Observation, Verdict
-from remediator.core.policy import PolicyRule
+from remediator.core.policy import PolicyRule, Rung
 from remediator.engine.following import Following
 from remediator.engine.parts import EngineParts
 from remediator.journal.attempts import AttemptRecord
@@ -125,7 +125,9 @@ class Looking:
     def _observed(
         self, incident: int, case: Case, rule: PolicyRule, without: int | None = None
     ) -> Case:
-        seen = self._parts.remediations[_eyes(rule)].observe(case.alert, self._parts.clock.now())
+        eyes = _eyes(rule)
+        remediation = self._parts.remediations[eyes.remediation]
+        seen = remediation.observe(case.alert, self._parts.clock.now(), eyes.options)
         for report in seen.reports:
             if report.verdict is Verdict.SILENT:
                 self._parts.metrics.source_errors.labels(report.source.value).inc()
@@ -199,14 +201,17 @@ def _has_lapsed(record: FiringRecord, decision: Decision, now: datetime) -> bool
     )
 
 
-def _eyes(rule: PolicyRule) -> str:
-    """Return the remediation whose observation serves the whole ladder of *rule*.
+def _eyes(rule: PolicyRule) -> Rung:
+    """Return the rung whose observation serves the whole ladder of *rule*.
 
-    That is the first destructive one, which asks most: a ladder has one target, and what protects
-    it from the worst rung protects it from being told about the mildest.
+    That is the first destructive one, which asks most, or else the first that acts: a ladder has
+    one target, and what protects it from the worst rung protects it from being told about the
+    mildest.
     """
-    names = [rung.remediation for rung in rule.rungs]
-    return next((name for name in names if offer_of(name).destructive), names[0])
+    offers = [(offer_of(rung.remediation), rung) for rung in rule.rungs]
+    worst = [rung for offer, rung in offers if offer.destructive]
+    acting = [rung for offer, rung in offers if offer.acts]
+    return (worst or acting or list(rule.rungs))[0]
 
 
 def _is_same(decision: Decision, seen: Observation | None, planned: AttemptRecord) -> bool:

@@ -1,17 +1,13 @@
 """Attempts and their steps: written before the machine is touched, settled after."""
 
-import json
 import logging
 import sqlite3
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
 
 from remediator.core.attempts import IN_PROGRESS, LEGAL_MOVES, AttemptState, PastAttempt, Task
-from remediator.core.durations import format_duration, parse_duration
-from remediator.core.policy import Option
-from remediator.core.targets import Container, Named, Subject, Target
 from remediator.database import Database, maybe, moment, stamp
+from remediator.journal.tasks import task_from_json, task_to_json
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +59,7 @@ class Attempts:
                     plan.rung,
                     plan.remediation,
                     plan.target_key,
-                    _task_to_json(task),
+                    task_to_json(task),
                     plan.state.value,
                     stamp(plan.planned_at),
                 ),
@@ -198,51 +194,10 @@ def _record(row: sqlite3.Row) -> AttemptRecord:
         rung=row["rung"],
         remediation=row["remediation"],
         target_key=row["target"],
-        task=_task_from_json(row["task"]),
+        task=task_from_json(row["task"]),
         state=AttemptState(row["state"]),
         planned_at=moment(row["planned_at"]),
         started_at=maybe(moment, row["started_at"]),
         ended_at=maybe(moment, row["ended_at"]),
         message=row["message"],
-    )
-
-
-def _task_to_json(task: Task) -> str:
-    target: dict[str, str]
-    if isinstance(task.target, Container):
-        target = {"container": task.target.id, "started_at": stamp(task.target.started_at)}
-    else:
-        target = {"kind": task.target.subject.kind, "name": task.target.subject.name}
-    options = {
-        name: format_duration(value) if isinstance(value, timedelta) else value
-        for name, value in task.options.items()
-    }
-    value = {
-        "target": target,
-        "timeout": format_duration(task.timeout),
-        "verify_within": format_duration(task.verify_within),
-        "options": options,
-        "context": dict(task.context),
-    }
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _task_from_json(text: str) -> Task:
-    value: dict[str, Any] = json.loads(text)
-    kept = value["target"]
-    target: Target
-    if "container" in kept:
-        target = Container(kept["container"], moment(kept["started_at"]))
-    else:
-        target = Named(Subject(kept["kind"], kept["name"]))
-    options: dict[str, Option] = {
-        name: parse_duration(option) if isinstance(option, str) else option
-        for name, option in value["options"].items()
-    }
-    return Task(
-        target,
-        timeout=parse_duration(value["timeout"]),
-        verify_within=parse_duration(value["verify_within"]),
-        options=options,
-        context=value["context"],
     )

@@ -8,6 +8,7 @@ from typing import Protocol
 from remediator.core.alerts import Alert
 from remediator.core.attempts import Task, Verification
 from remediator.core.observation import Observation
+from remediator.core.policy import Options
 
 Say = Callable[[str], None]
 
@@ -41,8 +42,11 @@ class Remediation(Protocol):
         """The name the policy uses."""
         ...
 
-    def observe(self, alert: Alert, now: datetime) -> Observation:
-        """Return what the sources say about the target of *alert*; a silent source is a report."""
+    def observe(self, alert: Alert, now: datetime, options: Options) -> Observation:
+        """Return what the sources say about the target of *alert*; a silent source is a report.
+
+        *options* are those of the policy's rung: some say what is acted on.
+        """
         ...
 
     def execute(self, task: Task, steps: Steps) -> str:

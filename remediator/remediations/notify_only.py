@@ -6,6 +6,7 @@ from typing import Protocol
 from remediator.core.alerts import Alert
 from remediator.core.attempts import Proof, Task, Verification
 from remediator.core.observation import Observation
+from remediator.core.policy import Options
 from remediator.core.targets import Named, subject_of
 from remediator.remediations.interface import Steps
 from remediator.sources.prometheus import Confirmation
@@ -29,8 +30,9 @@ class NotifyOnly:
     def __init__(self, prometheus: Confirming) -> None:
         self._prometheus = prometheus
 
-    def observe(self, alert: Alert, now: datetime) -> Observation:
+    def observe(self, alert: Alert, now: datetime, options: Options) -> Observation:
         """Return what Prometheus says."""
+        del options
         subject = subject_of(alert.labels)
         # That an exporter does not answer is itself worth telling, and often what the alert says.
         confirmation = self._prometheus.confirm(alert, now, exporter_must_answer=False)

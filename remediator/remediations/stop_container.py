@@ -10,6 +10,7 @@ from remediator.core.containers import ContainerFacts
 from remediator.core.durations import humanize
 from remediator.core.gpus import LostReading
 from remediator.core.observation import Observation
+from remediator.core.policy import Options
 from remediator.core.targets import Container
 from remediator.errors import EffectUnknownError, RefusedError, SourceError, TargetGoneError
 from remediator.remediations.idle_container import IdleContainer
@@ -51,8 +52,9 @@ class StopContainer:
         self._hands = hands
         self._eyes = IdleContainer(senses, limits)
 
-    def observe(self, alert: Alert, now: datetime) -> Observation:
+    def observe(self, alert: Alert, now: datetime, options: Options) -> Observation:
         """Return what Prometheus, Docker and NVML say of the container the alert names."""
+        del options
         return self._eyes.observe(alert, now)
 
     def execute(self, task: Task, steps: Steps) -> str:

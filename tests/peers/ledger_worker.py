@@ -18,11 +18,13 @@ from remediator.config.limits_file import LimitsFile
 from remediator.config.settings import Settings, read_settings
 from remediator.core.alerts import Alert
 from remediator.core.attempts import Proof, Task, Verification
-from remediator.core.observation import Observation, Report, Source, Verdict
+from remediator.core.observation import Observation, Report, Verdict
+from remediator.core.policy import Options
 from remediator.core.targets import Container
 from remediator.logs import set_up_logging
 from remediator.remediations.interface import Remediation, Steps
 from remediator.wiring import worker as wiring
+from tests.builders import THREE_SOURCES
 
 _STARTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 # So that a kill meets every moment around the effect, not only the waits.
@@ -37,10 +39,10 @@ class StopInLedger:
     def __init__(self, ledger: Path) -> None:
         self._ledger = ledger
 
-    def observe(self, alert: Alert, now: datetime) -> Observation:
+    def observe(self, alert: Alert, now: datetime, options: Options) -> Observation:
         """Return that all sources agree."""
         target = Container(alert.labels["container_id"], _STARTED_AT)
-        reports = tuple(Report(source, Verdict.AGREES, "it is so") for source in Source)
+        reports = tuple(Report(source, Verdict.AGREES, "it is so") for source in THREE_SOURCES)
         return Observation(at=now, target=target, reports=reports, confirmed_labels=alert.labels)
 
     def execute(self, task: Task, steps: Steps) -> str:

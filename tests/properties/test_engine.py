@@ -18,11 +18,20 @@ from hypothesis import strategies as st
 from remediator.core.alerts import Alert, Status
 from remediator.core.attempts import Proof, Task, Verification
 from remediator.core.observation import Observation, Report, Source, Verdict
-from remediator.core.policy import Limit, Policy
+from remediator.core.policy import Limit, Options, Policy
 from remediator.core.targets import Container
 from remediator.journal.operations import Operations
 from remediator.remediations.interface import Steps
-from tests.builders import HOUR, MINUTE, NOON, SECOND, a_policy, a_rule, an_alert
+from tests.builders import (
+    HOUR,
+    MINUTE,
+    NOON,
+    SECOND,
+    THREE_SOURCES,
+    a_policy,
+    a_rule,
+    an_alert,
+)
 from tests.fakes import FakeRemediation, HandClock
 from tests.unit.engine_site import EngineSite, body_of, hurried, open_journal
 from tests.unit.mortal import DiedError, MortalDatabase
@@ -94,11 +103,11 @@ class _Stopping:
         self._machine = machine
         self._operations = Operations(database)  # type: ignore[arg-type]
 
-    def observe(self, alert: Alert, now: datetime) -> Observation:
+    def observe(self, alert: Alert, now: datetime, options: Options) -> Observation:
         target = Container(alert.labels["container_id"], alert.starts_at)
         gone = any(stop.target == target.key for stop in self._machine.ledger)
         verdicts = {Source.DOCKER: Verdict.GONE if gone else Verdict.AGREES}
-        reports = tuple(Report(s, verdicts.get(s, Verdict.AGREES), "so") for s in Source)
+        reports = tuple(Report(s, verdicts.get(s, Verdict.AGREES), "so") for s in THREE_SOURCES)
         return Observation(at=now, target=target, reports=reports, confirmed_labels=alert.labels)
 
     def execute(self, task: Task, steps: Steps) -> str:

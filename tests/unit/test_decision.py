@@ -216,6 +216,40 @@ def test_nothing_is_begun_while_something_is_in_progress_on_the_target(
     assert decide(a_case(attempts=(others,))) == Hold(HoldReason.IN_PROGRESS, because)
 
 
+@pytest.mark.parametrize("state", IN_PROGRESS)
+@pytest.mark.parametrize("other", ["reset-gpu", "restart-dcgm", "restart-service"])
+def test_the_services_around_the_gpus_are_for_one_at_a_time(
+    state: AttemptState, other: str
+) -> None:
+    elsewhere = an_attempt(NOON - DAY, state, target=OTHER_TARGET, remediation=other)
+    policy = a_policy(a_rule(a_rung("reset-gpu")))
+
+    decision = decide(a_case(policy=policy, attempts=(elsewhere,)))
+
+    assert decision == Hold(
+        HoldReason.IN_PROGRESS,
+        f"{other} is {state.value} on {OTHER_TARGET.key}, and the services around the GPUs are"
+        " for one at a time",
+    )
+
+
+@pytest.mark.parametrize(
+    ("mine", "other", "state"),
+    [
+        ("reset-gpu", "stop-container", AttemptState.RUNNING),
+        ("stop-container", "reset-gpu", AttemptState.RUNNING),
+        ("reset-gpu", "reset-gpu", AttemptState.SUCCEEDED),
+    ],
+)
+def test_what_needs_other_things_or_is_over_is_no_conflict(
+    mine: str, other: str, state: AttemptState
+) -> None:
+    elsewhere = an_attempt(state=state, target=OTHER_TARGET, remediation=other)
+    policy = a_policy(a_rule(a_rung(mine)))
+
+    assert isinstance(decide(a_case(policy=policy, attempts=(elsewhere,))), Remediate)
+
+
 def test_what_is_in_progress_elsewhere_or_over_is_no_obstacle() -> None:
     elsewhere = an_attempt(state=AttemptState.RUNNING, target=OTHER_TARGET)
     over = an_attempt(state=AttemptState.SUCCEEDED)

@@ -53,7 +53,7 @@ def alert_about(container: FakeContainer) -> Alert:
 
 def look(host: FakeHost, stop: StopContainer, container: FakeContainer) -> Observation:
     host.fire(alert_about(container))
-    return stop.observe(alert_about(container), host.clock.now())
+    return stop.observe(alert_about(container), host.clock.now(), {})
 
 
 def verdict(seen: Observation) -> Verdict:

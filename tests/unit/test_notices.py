@@ -53,9 +53,7 @@ def test_a_container_that_is_kept_is_not_called_removed() -> None:
 
 
 def test_a_remediation_without_a_word_of_its_own_is_named() -> None:
-    assert (
-        acted(MATTER, "cap-power", {}, "x").subject == "train on gpu-1 was treated with cap-power"
-    )
+    assert acted(MATTER, "cap-power", {}, "x").subject == "train on gpu-1 was limited in its power"
 
 
 def test_what_was_done_is_told_with_its_outcome() -> None:

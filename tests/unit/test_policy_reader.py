@@ -6,8 +6,8 @@ import pytest
 from remediator.config.policy import parse_limit, read_policy
 from remediator.core.catalogue import CATALOGUE, Offer, OptionKind
 from remediator.core.matchers import Matcher
-from remediator.core.policy import Audience, Limit, Mode, Policy, PolicyRule, Rung, Warn
-from remediator.errors import ConfigError
+from remediator.core.policy import Audience, Limit, Mode, Option, Policy, PolicyRule, Rung, Warn
+from remediator.errors import ConfigError, Problem
 from tests.builders import DAY, HOUR, MINUTE
 
 POLICIES = Path(__file__).parents[1] / "data" / "policies"
@@ -19,6 +19,12 @@ def policy_of(folder: Path, text: str) -> Policy:
     path = folder / "policy.yaml"
     path.write_text(text)
     return read_policy(path)
+
+
+def problems_of(folder: Path, text: str) -> tuple[Problem, ...]:
+    with pytest.raises(ConfigError) as caught:
+        policy_of(folder, text)
+    return caught.value.problems
 
 
 @pytest.mark.parametrize("path", BAD, ids=lambda path: path.name)
@@ -123,7 +129,13 @@ def test_a_cooldown_may_be_nothing_at_all(folder: Path) -> None:
 
 @pytest.mark.parametrize("offer", CATALOGUE, ids=lambda offer: offer.name)
 def test_every_option_on_offer_can_be_given(folder: Path, offer: Offer) -> None:
-    sample = {OptionKind.BOOLEAN: ("true", True), OptionKind.GRACE: ("from-limits", None)}
+    sample: dict[OptionKind, tuple[str, Option]] = {
+        OptionKind.BOOLEAN: ("true", True),
+        OptionKind.DURATION: ("5s", timedelta(seconds=5)),
+        OptionKind.GRACE: ("from-limits", None),
+        OptionKind.PERCENT: ("70%", 70),
+        OptionKind.UNIT: ("dcgm-exporter.service", "dcgm-exporter.service"),
+    }
     options = ", ".join(f"{name}: {sample[kind][0]}" for name, kind in offer.options)
     text = f"rules: [{{name: a, match: [a=b], do: [{offer.name}: {{{options}}}]}}]"
 
@@ -131,6 +143,44 @@ def test_every_option_on_offer_can_be_given(folder: Path, offer: Offer) -> None:
 
     assert rung.remediation == offer.name
     assert rung.options == {name: sample[kind][1] for name, kind in offer.options}
+
+
+@pytest.mark.parametrize(
+    ("rung", "message"),
+    [
+        ("cap-power: ", '1:38: rules[0].do[0].cap-power: field "limit" is missing'),
+        ("cap-power: {}", '1:50: rules[0].do[0].cap-power: field "limit" is missing'),
+        (
+            "cap-power: {limit: 70}",
+            '1:58: rules[0].do[0].cap-power.limit: "70" is not a percentage from 1% to 100%',
+        ),
+        (
+            "cap-power: {limit: 0%}",
+            '1:58: rules[0].do[0].cap-power.limit: "0%" is not a percentage from 1% to 100%',
+        ),
+        (
+            "restart-service: {unit: dcgm}",
+            '1:63: rules[0].do[0].restart-service.unit: "dcgm" is not the full name of a unit such'
+            " as dcgm-exporter.service",
+        ),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused(folder: Path, rung: str, message: str) -> None:
+    text = f"rules: [{{name: a, match: [a=b], do: [{{{rung}}}]}}]"
+
+    assert [str(p).rpartition(".yaml:")[2] for p in problems_of(folder, text)] == [message]
+
+
+def test_all_rungs_of_a_ladder_act_on_the_same(folder: Path) -> None:
+    rungs = "[{stop-container: }, {notify-only: }, {reset-gpu: }]"
+    text = f"rules: [{{name: a, match: [a=b], do: {rungs}}}]"
+
+    (problem,) = problems_of(folder, text)
+
+    assert problem.message == (
+        "a ladder has one target, but reset-gpu on a GPU and stop-container on a container:"
+        " make two rules of it"
+    )
 
 
 def test_an_option_may_be_a_duration_and_options_may_be_left_out(folder: Path) -> None:

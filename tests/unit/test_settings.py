@@ -29,6 +29,12 @@ worker_listen: '[::1]:2'
 exporter_listen: localhost:65535
 gpu_metrics: true
 permitted_host_users: [root, dcgm, '1003']
+permitted_processes: [jupyter-lab]
+gpu_services: [a.service, b.socket]
+dcgm_container: dcgm-exporter
+dcgm_url: http://127.0.0.1:9401/metrics
+nvidia_smi: /opt/nvidia-smi
+dbus_address: unix:path=/run/bus
 token_file: /run/token
 largest_body: 1024
 prometheus_url: https://prometheus.example.org/base/
@@ -78,6 +84,12 @@ def test_everything_the_settings_can_say_is_read(folder: Path) -> None:
         exporter_listen=Address("localhost", 65535),
         gpu_metrics=True,
         permitted_host_users=("root", "dcgm", "1003"),
+        permitted_processes=("jupyter-lab",),
+        gpu_services=("a.service", "b.socket"),
+        dcgm_container="dcgm-exporter",
+        dcgm_url="http://127.0.0.1:9401/metrics",
+        nvidia_smi="/opt/nvidia-smi",
+        dbus_address="unix:path=/run/bus",
         token_file=Path("/run/token"),
         largest_body=1024,
         prometheus_url="https://prometheus.example.org/base",
@@ -120,6 +132,19 @@ def test_without_a_file_everything_is_on_this_machine() -> None:
     assert settings.exporter_listen == Address("127.0.0.1", 9101)
 
 
+def test_the_dcgm_exporter_has_one_owner(folder: Path) -> None:
+    text = "dcgm_unit: dcgm-exporter.service\ndcgm_container: dcgm-exporter\n"
+
+    message = "give dcgm_unit or dcgm_container: the exporter has one owner"
+    assert problems_of(folder, text) == [f"settings.yaml:1:1: dcgm_container: {message}"]
+
+
+def test_a_service_is_named_in_full(folder: Path) -> None:
+    (problem,) = problems_of(folder, "gpu_services: [dcgm-exporter]\n")
+
+    assert problem.startswith('settings.yaml:1:16: gpu_services[0]: "dcgm-exporter" is not the')
+
+
 def test_the_environment_overrides_the_file(folder: Path) -> None:
     settings = settings_of(folder, FULL, REMEDIATOR_HOST="gpu-2", DOCKER_HOST="tcp://x:1")
 
@@ -136,7 +161,8 @@ def test_each_variable_sets_what_it_is_named_after(variable: str) -> None:
 
     settings = with_environment(Settings(), {variable: SAMPLES[parse]})
 
-    assert variable in {f"REMEDIATOR_{name.upper()}", name.upper()}
+    mine = {f"REMEDIATOR_{name.upper()}", name.upper()}
+    assert variable in mine | {"DBUS_SYSTEM_BUS_ADDRESS"}
     assert getattr(settings, name) == parse(SAMPLES[parse])
 
 

@@ -16,7 +16,7 @@ from remediator.errors import EffectUnknownError, RefusedError, TargetGoneError
 from remediator.remediations.senses import Senses
 from remediator.remediations.stop_container import StopContainer
 from remediator.sources.prometheus import Sample
-from tests.builders import HOUR, MINUTE, SECOND, an_alert
+from tests.builders import HOUR, MINUTE, SECOND, THREE_SOURCES, an_alert
 from tests.fakes import (
     CPU,
     RECEIVED,
@@ -52,7 +52,7 @@ def alert_about(container: FakeContainer) -> Alert:
 def look(host: FakeHost, stop: StopContainer, container: FakeContainer) -> Observation:
     """Observe an alert that Prometheus confirms."""
     host.fire(alert_about(container))
-    return stop.observe(alert_about(container), host.clock.now())
+    return stop.observe(alert_about(container), host.clock.now(), {})
 
 
 def verdicts(seen: Observation) -> dict[Source, Verdict]:
@@ -82,7 +82,7 @@ def test_an_idle_container_is_agreed_on_by_all_three_sources(
 
     seen = look(host, stop, container)
 
-    assert verdicts(seen) == dict.fromkeys(Source, Verdict.AGREES)
+    assert verdicts(seen) == dict.fromkeys(THREE_SOURCES, Verdict.AGREES)
     assert seen.target == Container(container.facts.id, host.clock.now() - 5 * HOUR)
     assert (seen.owner, seen.title, seen.exempt) == ("alice", "idle", None)
     assert seen.context == {
@@ -98,7 +98,7 @@ def test_an_idle_container_is_agreed_on_by_all_three_sources(
 def test_what_prometheus_does_not_say_is_no_agreement(host: FakeHost, stop: StopContainer) -> None:
     container = host.run()
 
-    seen = stop.observe(alert_about(container), host.clock.now())
+    seen = stop.observe(alert_about(container), host.clock.now(), {})
 
     assert verdicts(seen)[Source.PROMETHEUS] is Verdict.DISAGREES
 
@@ -119,7 +119,7 @@ def test_a_container_is_read_by_its_full_id_and_nothing_else(
 ) -> None:
     host.run("idle")
 
-    seen = stop.observe(an_alert({"container_id": name}), host.clock.now())
+    seen = stop.observe(an_alert({"container_id": name}), host.clock.now(), {})
 
     assert verdicts(seen)[Source.DOCKER] is Verdict.GONE
     assert "not a full container id" in said(seen, Source.DOCKER)

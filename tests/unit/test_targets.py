@@ -5,7 +5,15 @@ import pytest
 
 from remediator.core.catalogue import CATALOGUE, offer_of
 from remediator.core.observation import Source
-from remediator.core.targets import Named, Subject, subject_of
+from remediator.core.targets import (
+    Named,
+    PhysicalGpu,
+    Process,
+    Service,
+    Subject,
+    Target,
+    subject_of,
+)
 from tests.builders import TARGET, a_report, an_alert, an_observation
 
 
@@ -20,6 +28,11 @@ from tests.builders import TARGET, a_report, an_alert, an_observation
         ({"uuid": "GPU-2", "name": "dcgm.service"}, Subject("gpu", "GPU-2")),
         ({"name": "dcgm.service", "instance": "n:9100"}, Subject("service", "dcgm.service")),
         ({"instance": "n:9100", "alertname": "A"}, Subject("host", "n:9100")),
+        (
+            {"UUID": "GPU-1", "pid": "7", "start_ticks": "99", "instance": "n:9101"},
+            Subject("process", "7@99"),
+        ),
+        ({"UUID": "GPU-1", "pid": "7", "instance": "n:9101"}, Subject("gpu", "GPU-1")),
         ({"container_id": "", "instance": "n:9100"}, Subject("host", "n:9100")),
         ({"alertname": "A"}, Subject("alert", "A")),
         ({}, Subject("alert", "")),
@@ -36,6 +49,18 @@ def test_a_container_that_was_restarted_is_another_target() -> None:
 
     assert restarted.key != TARGET.key
     assert TARGET.key == f"container:{'c' * 64}@2026-03-01T07:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("target", "key"),
+    [
+        (Process(7, 99, "boot"), "process:7@99/boot"),
+        (PhysicalGpu("GPU-1"), "gpu:GPU-1"),
+        (Service("dcgm.service", "gpu1"), "service:dcgm.service@gpu1"),
+    ],
+)
+def test_a_target_is_known_by_all_that_tells_it_from_a_namesake(target: Target, key: str) -> None:
+    assert target.key == key
 
 
 def test_what_has_only_a_name_is_known_by_it() -> None:
