@@ -8,7 +8,7 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -79,7 +79,11 @@ POLICY: dict[str, Any] = {
 
 @dataclass(slots=True)
 class Site:
-    """A site on *stage*. What a test does not start does not run, so that it can be missing."""
+    """A site on *stage*. What a test does not start does not run, so that it can be missing.
+
+    *waits* replaces every ``for`` of the shipped rules; *scrape* are further jobs of Prometheus;
+    *more_settings* go over the settings that are written anyway.
+    """
 
     stage: Stage
     engine: DockerEngine
@@ -93,6 +97,9 @@ class Site:
     mail: MailServer | None = None
     wall: str = "off"
     workers: int = 8
+    waits: str | None = None
+    scrape: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    more_settings: Mapping[str, Any] = field(default_factory=dict)
     _docker: DockerClient | None = None
 
     @property
@@ -159,8 +166,9 @@ class Site:
         exporter = f"{LOOPBACK}:{self.exporter_port}"
         prometheus = self.stage.prometheus(
             sorted((ROOT / "alert_rules").glob("*.yml")),
-            {"ds01-exporter": [exporter]},
+            {"ds01-exporter": [exporter], **self.scrape},
             alertmanagers=[alertmanager.address for alertmanager in alertmanagers],
+            waits=self.waits,
         )
         self.prometheus_url = prometheus.url
         self._write("settings.yaml", self._settings())
@@ -270,7 +278,7 @@ class Site:
             settings["prometheus_url"] = self.prometheus_url
         if self.mail is not None:
             settings["mail"] = self._mail_settings(self.mail)
-        return settings
+        return {**settings, **self.more_settings}
 
     def _mail_settings(self, mail: MailServer) -> dict[str, Any]:
         password_file = self.folder / "mail-password"
