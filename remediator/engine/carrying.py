@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from prometheus_client import Gauge
+
 from remediator.core import notices
 from remediator.core.attempts import IN_PROGRESS, AttemptState, Proof, Verification
 from remediator.core.catalogue import offer_of
@@ -26,7 +28,6 @@ from remediator.remediations.interface import Say
 
 log = logging.getLogger(__name__)
 
-_BETWEEN_CHECKS = timedelta(milliseconds=250)
 # What the sources said is not acted on later than this without asking them again.
 _EVIDENCE_KEEPS = timedelta(milliseconds=100)
 # An effect that stays unknown for this long is a failure that a person has to look into.
@@ -40,6 +41,15 @@ class _Left:
     message: str
     refused: bool = False
     doubt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unproven:
+    """An attempt that was carried out; until *deadline* its effect is looked for again."""
+
+    record: AttemptRecord
+    message: str
+    deadline: datetime
 
 
 class StepLog:
@@ -77,7 +87,11 @@ class StepLog:
 
 
 class Carrying:
-    """Carries attempts out."""
+    """Carries attempts out.
+
+    What cannot be proven at once is returned as `Unproven`, for `check` to look again: whoever
+    waits for that keeps no hand that others need.
+    """
 
     def __init__(
         self,
@@ -90,22 +104,20 @@ class Carrying:
         self._attempts = parts.journal.attempts
         self._stopping = stopping
 
-    def carry_out(self, attempt_id: int) -> None:
+    def carry_out(self, attempt_id: int) -> Unproven | None:
         """Carry out a planned attempt; at most one caller ever gets to do it."""
         planned = self._attempts.attempt(attempt_id)
         if planned is None:
-            return
+            return None
         age = self._parts.clock.now() - planned.planned_at
         if not timedelta() <= age <= _EVIDENCE_KEEPS:
             # All hands were busy meanwhile, or the clock was set: what was seen may not be so.
             why = self._reconsider(planned)
             if why is not None:
                 self._settle(planned, AttemptState.REFUSED, f"not carried out: {why}")
-                return
-        if self._claim(planned):
-            record = self._attempts.attempt(attempt_id)
-            if record is not None:
-                self._execute_and_settle(record)
+                return None
+        record = self._attempts.attempt(attempt_id) if self._claim(planned) else None
+        return None if record is None else self._execute_and_look(record)
 
     def _claim(self, planned: AttemptRecord) -> bool:
         """Move it to running; False if somebody else has it, or an operator stopped it meanwhile.
@@ -131,37 +143,57 @@ class Carrying:
             return f"the breaker is open: {breaker.open_because}"
         return None
 
-    def take_up(self, attempt_id: int) -> None:
+    def take_up(self, attempt_id: int) -> Unproven | None:
         """Bring an attempt to its end that nobody has in hand: the worker died, or gave up."""
         # Whoever had it in hand may have settled it since the caller found it unsettled.
         record = self._attempts.attempt(attempt_id)
         if record is None or record.state not in IN_PROGRESS:
-            return
+            return None
         log.warning(
             "attempt %s (%s) is taken up again: it was %s",
             record.id,
             record.remediation,
             record.state.value,
         )
-        if record.state is AttemptState.PLANNED:
-            self._settle(record, AttemptState.REFUSED, "the worker stopped before it began")
-        elif record.state is AttemptState.UNKNOWN:
-            self._verify_and_settle(record, record.message or "its effect was unknown")
-        elif not self._attempts.steps(record.id):
-            self._settle(record, AttemptState.REFUSED, "the worker stopped before its first step")
-        else:
-            self._execute_and_settle(record)
+        if record.state is AttemptState.UNKNOWN:
+            message = record.message or "its effect was unknown"
+            with self._running(record).track_inprogress():
+                return self._look(self._unproven(record, message))
+        if record.state is AttemptState.RUNNING and self._attempts.steps(record.id):
+            return self._execute_and_look(record)
+        begun = "its first step" if record.state is AttemptState.RUNNING else "it began"
+        self._settle(record, AttemptState.REFUSED, f"the worker stopped before {begun}")
+        return None
 
-    def _execute_and_settle(self, record: AttemptRecord) -> None:
-        with self._parts.metrics.running.labels(record.remediation).track_inprogress():
+    def check(self, unproven: Unproven) -> Unproven | None:
+        """Look once more for the effect; a worker that stops leaves that to the next one."""
+        gauge = self._running(unproven.record)
+        with gauge.track_inprogress():
+            gauge.dec()
+            if not self._stopping.is_set():
+                return self._look(unproven)
+            self._conclude(
+                unproven, Verification(Proof.UNKNOWN, "the worker stopped before it was verified")
+            )
+        return None
+
+    def _running(self, record: AttemptRecord) -> Gauge:
+        return self._parts.metrics.running.labels(record.remediation)
+
+    def _execute_and_look(self, record: AttemptRecord) -> Unproven | None:
+        with self._running(record).track_inprogress():
             left = self._execute(record)
             if left.refused:
                 self._settle(record, AttemptState.REFUSED, left.message)
-                return
+                return None
             if left.doubt:
                 now = self._parts.clock.now()
                 self._attempts.move(record.id, AttemptState.UNKNOWN, left.message, now)
-            self._verify_and_settle(record, left.message)
+            return self._look(self._unproven(record, left.message))
+
+    def _unproven(self, record: AttemptRecord, message: str) -> Unproven:
+        deadline = self._parts.clock.now() + record.task.verify_within
+        return Unproven(record, message, deadline)
 
     def _execute(self, record: AttemptRecord) -> _Left:
         steps = StepLog(self._attempts, record.id, self._parts)
@@ -180,8 +212,18 @@ class Carrying:
             self._parts.metrics.errors.inc()
             return _Left(f"an error nobody foresaw: {type(error).__name__}", doubt=True)
 
-    def _verify_and_settle(self, record: AttemptRecord, message: str) -> None:
-        found = self._verified(record)
+    def _look(self, unproven: Unproven) -> Unproven | None:
+        """Look once; conclude if it is proven or the verify window is over."""
+        found = self._verify(unproven.record)
+        if found.proof is not Proof.PROVEN and self._parts.clock.now() < unproven.deadline:
+            # It stays counted as running while it waits for its next look.
+            self._running(unproven.record).inc()
+            return unproven
+        self._conclude(unproven, found)
+        return None
+
+    def _conclude(self, unproven: Unproven, found: Verification) -> None:
+        record, message = unproven.record, unproven.message
         if found.proof is Proof.PROVEN:
             self._settle(record, AttemptState.SUCCEEDED, message, found.says)
         elif found.proof is Proof.DISPROVEN:
@@ -197,17 +239,6 @@ class Carrying:
         """Whether it has been unknown for too long; a worker that stops has not looked again."""
         age = self._parts.clock.now() - record.planned_at
         return age > _UNKNOWN_FOR_GOOD and not self._stopping.is_set()
-
-    def _verified(self, record: AttemptRecord) -> Verification:
-        """Look until it is proven, or the verify window is over."""
-        deadline = self._parts.clock.now() + record.task.verify_within
-        while True:
-            found = self._verify(record)
-            late = self._parts.clock.now() >= deadline
-            if found.proof is Proof.PROVEN or late:
-                return found
-            if self._stopping.wait(_BETWEEN_CHECKS.total_seconds()):
-                return Verification(Proof.UNKNOWN, "the worker stopped before it was verified")
 
     def _verify(self, record: AttemptRecord) -> Verification:
         try:

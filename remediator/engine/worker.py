@@ -6,15 +6,17 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 from remediator.core.attempts import AttemptState
-from remediator.engine.carrying import Carrying
+from remediator.engine.carrying import Carrying, Unproven
 from remediator.engine.commands import Commands
 from remediator.engine.intake import Intake
 from remediator.engine.looking import Looking
 from remediator.engine.outbox import Outbox
 from remediator.engine.parts import EngineParts
+from remediator.engine.pools import Pools
 from remediator.engine.pruning import Pruning
 from remediator.errors import InboxError, JournalError, StoreError
 from remediator.inbox.bell import Bell
@@ -28,6 +30,9 @@ R = TypeVar("R")
 
 _LONGEST_WAIT = timedelta(seconds=1)
 _LOOKERS = 8
+# Those that look for an effect again and again, by remediation, and their pause before each look.
+_CHECKERS = 2
+_BETWEEN_CHECKS = timedelta(milliseconds=250)
 # How long an attempt rests before it is taken up again: if its effect is unknown, or if the
 # journal failed it and is to be tried anew.
 _UNKNOWN_RESTS = timedelta(seconds=30)
@@ -37,8 +42,9 @@ _OTHERS_REST = timedelta(seconds=2)
 class Worker:
     """Runs until `stop` is called; what it had in hand then is finished or taken up next time.
 
-    Looking and acting have threads of their own: a container that takes its minute to stop keeps
-    nobody else waiting. An incident is looked at by one thread at a time.
+    Looking and acting have threads of their own, and acting has them by remediation, *workers* of
+    each: containers that take their minute to stop keep no other kind waiting, and an effect that
+    is not proven yet keeps no hand. An incident is looked at by one thread at a time.
     """
 
     def __init__(
@@ -61,7 +67,8 @@ class Worker:
         self._looking = Looking(parts)
         self._carrying = Carrying(parts, self._stopping, self._looking.reconsider)
         self._lookers = ThreadPoolExecutor(_LOOKERS, thread_name_prefix="look")
-        self._hands = ThreadPoolExecutor(workers, thread_name_prefix="attempt")
+        self._hands = Pools(workers, "attempt")
+        self._checkers = Pools(_CHECKERS, "check")
         self._lock = threading.Lock()
         self._looked_at: set[int] = set()
         self._in_hand: set[int] = set()
@@ -149,7 +156,10 @@ class Worker:
                 if looked_at or record.id in self._in_hand or self._rests(record):
                     continue
                 self._in_hand.add(record.id)
-            self._hands.submit(self._take_up_one, record.id)
+            # An unknown effect is only looked at: that needs no hand.
+            pools = self._checkers if record.state is AttemptState.UNKNOWN else self._hands
+            take_up = partial(self._carrying.take_up, record.id)
+            pools.submit(record.remediation, partial(self._begin, record.id, take_up))
 
     def _rests(self, record: AttemptRecord) -> bool:
         since = self._rested_since.get(record.id)
@@ -166,33 +176,46 @@ class Worker:
         self._lookers.submit(self._look, incident)
 
     def _look(self, incident: int) -> None:
-        planned: int | None = None
+        planned: AttemptRecord | None = None
         try:
             if not self._stopping.is_set():
-                planned = self._guarded(f"incident {incident}", self._looking.look, incident)
+                planned = self._guarded(f"incident {incident}", self._plan, incident)
         finally:
             # The attempt is in hand before the incident is let go, so that nobody takes it up.
             with self._lock:
                 if planned is not None:
-                    self._in_hand.add(planned)
+                    self._in_hand.add(planned.id)
                 self._looked_at.discard(incident)
             if planned is not None:
-                self._hands.submit(self._carry_out, planned)
+                carry_out = partial(self._carrying.carry_out, planned.id)
+                begin = partial(self._begin, planned.id, carry_out)
+                self._hands.submit(planned.remediation, begin)
             self._done()
 
-    def _carry_out(self, attempt: int) -> None:
-        try:
-            if not self._stopping.is_set():
-                self._guarded(f"attempt {attempt}", self._carrying.carry_out, attempt)
-        finally:
-            self._let_go(attempt)
+    def _plan(self, incident: int) -> AttemptRecord | None:
+        planned = self._looking.look(incident)
+        return None if planned is None else self._parts.journal.attempts.attempt(planned)
 
-    def _take_up_one(self, attempt: int) -> None:
-        try:
-            if not self._stopping.is_set():
-                self._guarded(f"attempt {attempt}", self._carrying.take_up, attempt)
-        finally:
+    def _begin(self, attempt: int, act: Callable[[], Unproven | None]) -> None:
+        if self._stopping.is_set():
             self._let_go(attempt)
+        else:
+            self._go_on(attempt, act)
+
+    def _check(self, unproven: Unproven) -> None:
+        # Others get their turn between two looks.
+        self._stopping.wait(_BETWEEN_CHECKS.total_seconds())
+        self._go_on(unproven.record.id, partial(self._carrying.check, unproven))
+
+    def _go_on(self, attempt: int, act: Callable[[], Unproven | None]) -> None:
+        unproven: Unproven | None = None
+        try:
+            unproven = self._guarded(f"attempt {attempt}", lambda _: act(), attempt)
+        finally:
+            if unproven is None:
+                self._let_go(attempt)
+            else:
+                self._checkers.submit(unproven.record.remediation, partial(self._check, unproven))
 
     def _let_go(self, attempt: int) -> None:
         with self._lock:
@@ -244,7 +267,8 @@ class Worker:
                 if not self._in_hand and not self._looked_at:
                     break
             time.sleep(0.02)
-        self._hands.shutdown(wait=False)
+        self._hands.shut_down()
+        self._checkers.shut_down()
         for outbox in self._outboxes:
             outbox.stop(timedelta(seconds=max(0.1, deadline - time.monotonic())))
         with self._lock:

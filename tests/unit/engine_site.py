@@ -21,7 +21,7 @@ from remediator.core.alerts import Alert
 from remediator.core.notices import NoticeKind
 from remediator.core.policy import Limit, Policy, Rung
 from remediator.database import Database, open_writer
-from remediator.engine.carrying import Carrying
+from remediator.engine.carrying import Carrying, Unproven
 from remediator.engine.clock_watch import ClockWatch
 from remediator.engine.commands import Commands
 from remediator.engine.intake import Intake
@@ -151,6 +151,15 @@ class EngineSite:
             for attempt in self.look():
                 self.carrying.carry_out(attempt)
 
+    def carry_out(self, attempt: int) -> None:
+        """Carry out an attempt, and look for its effect until that is proven or it is too late."""
+        self.settle(self.carrying.carry_out(attempt))
+
+    def settle(self, unproven: Unproven | None) -> None:
+        """Look for an effect as the worker's checkers do."""
+        while unproven is not None:
+            unproven = self.carrying.check(unproven)
+
     def send(self) -> None:
         """Send what is due."""
         for outbox in self.outboxes:
@@ -158,13 +167,17 @@ class EngineSite:
 
     @contextmanager
     def working(
-        self, open_inbox: Callable[[], Inbox] | None = None, *, grace: timedelta = 5 * SECOND
+        self,
+        open_inbox: Callable[[], Inbox] | None = None,
+        *,
+        grace: timedelta = 5 * SECOND,
+        workers: int = 4,
     ) -> Iterator["RunningWorker"]:
         """Run a `Worker` on the same journal and inbox in a thread, as its program does."""
         bell = Bell(self.folder)
         outboxes = [self.outbox(self.mail), self.outbox(self.wall)]
         open_inbox = open_inbox or partial(Inbox.for_worker, self.folder)
-        running = RunningWorker(Worker(self.parts, open_inbox, bell, outboxes, 4), grace)
+        running = RunningWorker(Worker(self.parts, open_inbox, bell, outboxes, workers), grace)
         try:
             yield running
         finally:

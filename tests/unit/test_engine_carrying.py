@@ -231,9 +231,9 @@ def test_a_worker_that_stops_gives_nothing_up(site: EngineSite) -> None:
     site.stop_container.verdicts[0] = UNPROVEN
     attempt = plan(site)
     site.stopping.set()
-    site.carrying.carry_out(attempt)
+    site.carry_out(attempt)
     site.clock.advance(DAY)
-    site.carrying.take_up(attempt)
+    site.settle(site.carrying.take_up(attempt))
 
     assert site.states() == ["unknown"]
 
@@ -252,7 +252,7 @@ def test_a_verification_with_a_bug_does_not_lead_to_doing_it_again(site: EngineS
 def test_verification_goes_on_until_it_is_proven(site: EngineSite) -> None:
     site.policy = a_policy()
     site.stop_container.verdicts.extendleft([UNPROVEN, DISPROVEN])
-    site.carrying.carry_out(plan(site))
+    site.carry_out(plan(site))
 
     assert site.states() == ["succeeded"]
     assert site.stop_container.verified == 3

@@ -10,13 +10,13 @@ from remediator.core.alerts import Alert
 from remediator.core.attempts import Proof, Task, Verification
 from remediator.core.observation import Observation
 from remediator.core.targets import Container
-from remediator.errors import InboxError
+from remediator.errors import EffectUnknownError, InboxError
 from remediator.inbox.store import Inbox
 from remediator.remediations.interface import Steps
-from tests.builders import HOUR, MINUTE, NOON, SECOND, an_alert
+from tests.builders import HOUR, MINUTE, NOON, SECOND, a_policy, a_rule, an_alert
 from tests.eventually import eventually
 from tests.fakes import FakeRemediation, agreeing
-from tests.unit.engine_site import EngineSite, body_of, unwritable
+from tests.unit.engine_site import EngineSite, body_of, hurried, unwritable
 
 
 @pytest.fixture
@@ -33,21 +33,20 @@ def about(letter: str) -> Alert:
 class Slow:
     """A remediation that takes its time with the container ``a``."""
 
-    name = "stop-container"
-
-    def __init__(self) -> None:
-        self._fake = FakeRemediation()
+    def __init__(self, name: str = "stop-container") -> None:
+        self.name = name
+        self.fake = FakeRemediation(name)
         self.goes_on = threading.Event()
         self.waiting = threading.Event()
-        self.observe = self._fake.observe
-        self.verify = self._fake.verify
+        self.observe = self.fake.observe
+        self.verify = self.fake.verify
 
     def execute(self, task: Task, steps: Steps) -> str:
         assert isinstance(task.target, Container)
         if task.target.id.startswith("a"):
             self.waiting.set()
             self.goes_on.wait(20)
-        return self._fake.execute(task, steps)
+        return self.fake.execute(task, steps)
 
 
 SlowSite = tuple[EngineSite, Slow]
@@ -132,6 +131,77 @@ def test_a_container_that_takes_its_time_keeps_no_other_waiting(slow_site: SlowS
         settles(site, "running", "succeeded")
         slow.goes_on.set()
         settles(site, "succeeded", "succeeded")
+
+
+def test_an_effect_that_is_not_proven_yet_keeps_no_hand(site: EngineSite) -> None:
+    """With one hand only: the first is executed and looked for, and others take their turn."""
+    site.policy = a_policy()
+    verdicts = site.stop_container.verdicts
+    verdicts[0] = Verification(Proof.UNKNOWN, "Docker is silent")
+    with site.working(workers=1):
+        site.store(body_of(about("a")))
+        eventually(lambda: site.stop_container.verified > 2, 10, "it is looked for again")
+        site.store(body_of(about("b")))
+        eventually(lambda: len(site.stop_container.executed) == 2, 10, "the next has its turn")
+        assert site.states() == ["running", "running"]
+        assert running(site) == 2
+        verdicts[0] = Verification(Proof.PROVEN, "it is so")
+        settles(site, "succeeded", "succeeded")
+        eventually(lambda: running(site) == 0, 5, "nobody has it in hand")
+
+
+def test_unknown_effects_are_looked_for_without_a_hand(slow_site: SlowSite) -> None:
+    site, slow = slow_site
+    slow.fake.outcomes[0] = EffectUnknownError("no answer")
+    slow.fake.verdicts.appendleft(Verification(Proof.UNKNOWN, "Docker is silent"))
+    with site.working(workers=1):
+        site.store(body_of(about("b")))
+        settles(site, "unknown")
+        site.store(body_of(about("a")))
+        eventually(slow.waiting.is_set, 5, "the only hand is busy")
+        site.clock.advance(30 * SECOND)
+        settles(site, "succeeded", "running")
+
+
+def test_kinds_that_are_short_never_wait_for_one_that_is_not(folder: Path) -> None:
+    """Every hand of stop-container waits for a grace to end; people are told all the same."""
+    slow, notify = Slow(), FakeRemediation("notify-only")
+    told = a_rule(hurried("notify-only"), name="told", alertname="Told")
+    policy = a_policy(a_rule(hurried()), told)
+    site = EngineSite(folder, policy, {slow.name: slow, notify.name: notify})
+    with site.working(workers=1):
+        site.store(body_of(about("a")))
+        eventually(slow.waiting.is_set, 5, "the only hand is busy")
+        site.store(body_of(an_alert(name="Told", fingerprint="t")))
+        settles(site, "running", "succeeded")
+        slow.goes_on.set()
+        settles(site, "succeeded", "succeeded")
+    site.close()
+
+
+def test_no_more_than_so_many_of_one_kind_run_at_once(folder: Path) -> None:
+    slow = Slow()
+    site = EngineSite(folder, remediations={slow.name: slow})
+    with site.working(workers=1):
+        site.store(body_of(about("a")))
+        eventually(slow.waiting.is_set, 5, "the only hand is busy")
+        site.store(body_of(about("b")))
+        eventually(lambda: site.states() == ["running", "planned"], 5, "the other waits")
+        slow.goes_on.set()
+        settles(site, "succeeded", "succeeded")
+    site.close()
+
+
+def test_a_worker_that_stops_leaves_what_is_not_proven_to_the_next(site: EngineSite) -> None:
+    site.policy = a_policy()
+    site.stop_container.verdicts[0] = Verification(Proof.UNKNOWN, "Docker is silent")
+    site.store(body_of(about("c")))
+    with site.working() as worker:
+        eventually(lambda: site.stop_container.verified > 1, 5, "it is looked for")
+
+    assert worker.finished is True
+    assert site.states() == ["unknown"]
+    assert running(site) == 0
 
 
 def test_what_a_crash_left_is_taken_up_at_the_start(site: EngineSite) -> None:
