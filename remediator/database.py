@@ -86,10 +86,15 @@ def open_writer(path: Path, package: str, error: type[StoreError], mode: int = 0
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode)
         connection = _connect(f"{path.resolve().as_uri()}?mode=rw")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        _migrate(connection, package)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            _migrate(connection, package)
+        except sqlite3.Error:
+            # A migration that failed may have left its transaction open, and with it the lock.
+            connection.close()
+            raise
     return Database(connection, error, path)
 
 

@@ -5,9 +5,60 @@ clock was set back) counts as well: doubt about time must never make room for an
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 
-from remediator.core.policy import Limit
+from remediator.core.attempts import PastAttempt
+from remediator.core.case import Breaker
+from remediator.core.catalogue import CATALOGUE
+from remediator.core.policy import Limit, Policy, PolicyRule
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """Limits that attempts of *remediations* fill together, on whatever target.
+
+    Those from up to ``after`` are forgiven.
+    """
+
+    remediations: frozenset[str]
+    limits: tuple[Limit, ...]
+    after: datetime | None = None
+
+    def moments(self, attempts: Iterable[PastAttempt]) -> list[datetime]:
+        """Return when those of *attempts* were planned that fill it."""
+        return [
+            attempt.planned_at
+            for attempt in attempts
+            if attempt.counts
+            and attempt.remediation in self.remediations
+            and (self.after is None or attempt.planned_at > self.after)
+        ]
+
+
+def budget_of(policy: Policy, remediation: str) -> Quota:
+    """Return what the host may see of one remediation."""
+    return Quota(frozenset({remediation}), policy.budget.get(remediation, ()))
+
+
+def breaker_of(policy: Policy, breaker: Breaker, now: datetime) -> Quota:
+    """Return what the breaker lets the host see of all that is destructive.
+
+    Attempts from before a person closed it are that person's responsibility. A closing that lies
+    ahead of *now* was stamped by a clock that was set back since.
+    """
+    destructive = frozenset(offer.name for offer in CATALOGUE if offer.destructive)
+    closed_at = breaker.closed_at
+    after = closed_at if closed_at and closed_at <= now else None
+    return Quota(destructive, policy.open_after, after)
+
+
+def quotas_of(
+    policy: Policy, policy_rule: PolicyRule, breaker: Breaker, now: datetime
+) -> tuple[Quota, ...]:
+    """Return every quota that a decision under *policy_rule* may depend on."""
+    names = dict.fromkeys(rung.remediation for rung in policy_rule.rungs)
+    return (*(budget_of(policy, name) for name in names), breaker_of(policy, breaker, now))
 
 
 def spent_until(

@@ -73,7 +73,8 @@ class Breaker:
 class History:
     """What the journal remembers when a decision is made.
 
-    ``attempts`` are those of this host, any target; ``warned_at`` is when this very target was
+    ``attempts`` are those that this decision can depend on: what counts on its target, whatever is
+    in progress on the host, and what fills a quota. ``warned_at`` is when this very target was
     warned under this policy rule. ``approvals`` are the questions of this incident, newest last.
     """
 

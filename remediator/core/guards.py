@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from remediator.core.alerts import Status
 from remediator.core.approvals import Answer
 from remediator.core.attempts import PastAttempt
-from remediator.core.budgets import spent_limit, spent_until
-from remediator.core.case import Breaker, Case, Hold, HoldReason, Remediate
+from remediator.core.budgets import breaker_of, budget_of, spent_limit, spent_until
+from remediator.core.case import Case, Hold, HoldReason, Remediate
 from remediator.core.catalogue import offer_of
 from remediator.core.durations import humanize
 from remediator.core.observation import Report, Source, Verdict
@@ -174,42 +174,26 @@ def exhausted(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
 def budget(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
     """Hold while the host has spent what the policy allows of this remediation."""
     name = policy_rule.rungs[number].remediation
-    limits = case.policy.budget.get(name, ())
-    moments = [a.planned_at for a in case.history.attempts if a.counts and a.remediation == name]
-    until = spent_until(limits, moments, case.now)
+    quota = budget_of(case.policy, name)
+    until = spent_until(quota.limits, quota.moments(case.history.attempts), case.now)
     if until is None:
         return None
     return Hold(HoldReason.BUDGET, f"the host's budget for {name} is spent", until=until)
 
 
 def breaker(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
-    """Hold what is destructive while the breaker is open, or would open by one more attempt.
-
-    Attempts from before a person closed it are that person's responsibility: they do not open
-    it again.
-    """
+    """Hold what is destructive while the breaker is open, or would open by one more attempt."""
     if not offer_of(policy_rule.rungs[number].remediation).destructive:
         return None
     breaker = case.history.breaker
     if breaker.open_because is not None:
         return Hold(HoldReason.BREAKER_OPEN, f"the breaker is open: {breaker.open_because}")
-    spent = spent_limit(case.policy.open_after, _destructive_since(case, breaker), case.now)
+    quota = breaker_of(case.policy, breaker, case.now)
+    spent = spent_limit(quota.limits, quota.moments(case.history.attempts), case.now)
     if spent is None:
         return None
     opens = f"{spent.count} destructive attempts within {humanize(spent.window)}"
     return Hold(HoldReason.BREAKER_OPEN, f"the breaker opens: {opens}", opens=opens)
-
-
-def _destructive_since(case: Case, breaker: Breaker) -> list[datetime]:
-    # A closing that lies ahead of us was stamped by a clock that was set back since.
-    closed_at = breaker.closed_at if breaker.closed_at and breaker.closed_at <= case.now else None
-    return [
-        attempt.planned_at
-        for attempt in case.history.attempts
-        if attempt.counts
-        and offer_of(attempt.remediation).destructive
-        and (closed_at is None or attempt.planned_at > closed_at)
-    ]
 
 
 def unapproved(case: Case, policy_rule: PolicyRule, would: Remediate) -> Hold | None:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from remediator.core import notices
 from remediator.core.alerts import Status
+from remediator.core.budgets import quotas_of
 from remediator.core.case import Case, Decision, History, Hold, HoldReason, Remediate
 from remediator.core.catalogue import offer_of
 from remediator.core.decision import before_looking, decide
@@ -13,13 +14,11 @@ from remediator.core.observation import Observation, Verdict
 from remediator.core.policy import PolicyRule, Rung
 from remediator.engine.following import Following
 from remediator.engine.parts import EngineParts
-from remediator.journal.attempts import AttemptRecord
+from remediator.journal.attempts import AttemptRecord, Need
 from remediator.journal.incidents import FiringRecord, Incident
 
 log = logging.getLogger(__name__)
 
-# Attempts older than this matter to no limit that a policy may state.
-_MEMORY = timedelta(days=31)
 _SLOWEST_RECHECK = timedelta(minutes=5)
 # A look takes as long as its slowest source; after this a crashed one is made up for.
 _LEASE = timedelta(minutes=2)
@@ -142,11 +141,16 @@ class Looking:
 
     def _remembered(self, incident: int, case: Case, without: int | None = None) -> Case:
         """Return *case* with what the journal says now."""
+        breaker = self._journal.operations.breaker()
+        rule = case.policy.rule_for(case.alert.labels)
+        quotas = quotas_of(case.policy, rule, breaker, case.now) if rule else ()
+        seen = case.observation
+        need = Need(seen.target.key if seen and seen.target else None, quotas)
         history = replace(
             case.history,
-            attempts=self._journal.attempts.past(case.now - _MEMORY, without),
+            attempts=self._journal.attempts.past(need, case.now, without),
             paused=self._journal.operations.pause_reason(),
-            breaker=self._journal.operations.breaker(),
+            breaker=breaker,
             approvals=self._journal.approvals.usable(incident, without),
         )
         return replace(case, history=history)

@@ -3,9 +3,11 @@
 import logging
 import sqlite3
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from remediator.core.attempts import IN_PROGRESS, LEGAL_MOVES, AttemptState, PastAttempt, Task
+from remediator.core.budgets import Quota
+from remediator.core.policy import Limit
 from remediator.database import Database, maybe, moment, stamp
 from remediator.journal.tasks import task_from_json, task_to_json
 
@@ -39,6 +41,15 @@ class StepRecord:
     began_at: datetime
     ended_at: datetime | None
     result: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a decision is about; attempts on the target older than ``memory`` are forgotten."""
+
+    target_key: str | None
+    quotas: tuple[Quota, ...]
+    memory: timedelta = timedelta(days=31)
 
 
 class Attempts:
@@ -157,33 +168,76 @@ class Attempts:
                 )
         return records
 
-    def past(self, since: datetime, without: int | None = None) -> tuple[PastAttempt, ...]:
-        """Return what decisions need to know: all planned after *since*, and all in progress.
+    def past(
+        self, need: Need, now: datetime, without: int | None = None
+    ) -> tuple[PastAttempt, ...]:
+        """Return what one decision at *now* can depend on, in order, however many there are.
 
-        *without* is an attempt about which it is asked whether it should still be.
+        That is what counts on its target, all that is in progress, and of each limit that is full
+        the newest attempts that fill it. *without* is an attempt about which it is asked whether
+        it should still be.
         """
         rows = self._database.rows(
-            "SELECT * FROM attempt WHERE planned_at > ? AND id IS NOT ?"
-            " UNION SELECT * FROM attempt WHERE state IN ('planned', 'running', 'unknown')"
+            "SELECT * FROM attempt WHERE state IN ('planned', 'running', 'unknown')"
             " AND id IS NOT ?",
-            (stamp(since), without, without),
+            (without,),
         )
+        rows += self._counted(
+            "target = ? AND planned_at > ?",
+            (need.target_key, stamp(now - need.memory)),
+            without,
+        )
+        for quota in need.quotas:
+            for limit in quota.limits:
+                rows += self._filling(quota, limit, now, without)
         return tuple(
-            PastAttempt(
-                target_key=row["target"],
-                policy_rule=row["policy_rule"],
-                rung=row["rung"],
-                remediation=row["remediation"],
-                state=AttemptState(row["state"]),
-                planned_at=moment(row["planned_at"]),
-                ended_at=maybe(moment, row["ended_at"]),
-            )
-            for row in rows
+            _past(row) for row in sorted({row["id"]: row for row in rows}.values(), key=_id)
+        )
+
+    def _filling(
+        self, quota: Quota, limit: Limit, now: datetime, without: int | None
+    ) -> list[sqlite3.Row]:
+        """Return the newest attempts that fill *limit*; nothing while it has room."""
+        since = now - limit.window
+        since = since if quota.after is None else max(since, quota.after)
+        names = sorted(quota.remediations)
+        of_quota = f"remediation IN ({', '.join('?' * len(names))}) AND planned_at"
+        last = self._counted(
+            f"{of_quota} > ?", (*names, stamp(since)), without, f"LIMIT 1 OFFSET {limit.count - 1}"
+        )
+        if not last:
+            return []
+        return self._counted(f"{of_quota} >= ?", (*names, last[0]["planned_at"]), without)
+
+    def _counted(
+        self, where: str, parameters: tuple[object, ...], without: int | None, part: str = ""
+    ) -> list[sqlite3.Row]:
+        """Return attempts that spend allowance, the newest first."""
+        return self._database.rows(
+            f"SELECT * FROM attempt WHERE state <> 'refused' AND {where} AND id IS NOT ?"  # noqa: S608
+            f" ORDER BY planned_at DESC {part}",
+            (*parameters, without),
         )
 
     def _records(self, where: str, parameters: tuple[object, ...]) -> list[AttemptRecord]:
         rows = self._database.rows(f"SELECT * FROM attempt {where}", parameters)  # noqa: S608
         return [_record(row) for row in rows]
+
+
+def _id(row: sqlite3.Row) -> int:
+    return int(row["id"])
+
+
+def _past(row: sqlite3.Row) -> PastAttempt:
+    return PastAttempt(
+        target_key=row["target"],
+        policy_rule=row["policy_rule"],
+        rung=row["rung"],
+        remediation=row["remediation"],
+        state=AttemptState(row["state"]),
+        planned_at=moment(row["planned_at"]),
+        ended_at=maybe(moment, row["ended_at"]),
+    )
 
 
 def _record(row: sqlite3.Row) -> AttemptRecord:

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from remediator.core.attempts import LEGAL_MOVES, AttemptState, PastAttempt, Task
+from remediator.core.budgets import Quota
+from remediator.core.policy import Limit
 from remediator.core.targets import Named, PhysicalGpu, Process, Service, Subject, Target
 from remediator.errors import JournalError
-from remediator.journal.attempts import AttemptRecord, StepRecord
+from remediator.journal.attempts import AttemptRecord, Need, StepRecord
 from remediator.journal.journal import FILE, Journal
 from tests.builders import (
     DAY,
@@ -180,32 +182,57 @@ def test_an_incidents_attempts_are_told_in_order(journal: Journal) -> None:
     assert journal.attempts.of_incident(2) == []
 
 
-def test_the_past_is_what_was_planned_lately_and_all_that_is_in_progress(
+def past(
+    journal: Journal, *quotas: Quota, target: Target | None = TARGET, without: int | None = None
+) -> list[tuple[str, AttemptState]]:
+    """What a decision about *target* reads at NOON, in order."""
+    need = Need(target.key if target else None, quotas)
+    found = journal.attempts.past(need, NOON, without)
+    return [(attempt.target_key, attempt.state) for attempt in found]
+
+
+def test_the_past_is_what_counts_on_the_target_and_all_that_is_in_progress(
     journal: Journal,
 ) -> None:
-    old = planned(journal, at=-2 * DAY)
-    journal.attempts.move(old, AttemptState.REFUSED, "x", NOON)
-    hanging = planned(journal, OTHER_TARGET, at=-2 * DAY)
+    refused = planned(journal)
+    journal.attempts.move(refused, AttemptState.REFUSED, "x", NOON)
+    for at in (-32 * DAY, -30 * DAY):
+        attempt = planned(journal, at=at)
+        journal.attempts.claim(attempt, NOON)
+        journal.attempts.move(attempt, AttemptState.FAILED, "x", NOON)
+    hanging = planned(journal, OTHER_TARGET, at=-40 * DAY)
     journal.attempts.claim(hanging, NOON)
-    recent = planned(journal)
 
-    past = journal.attempts.past(NOON - DAY)
-
-    assert recent != hanging
-    assert {(attempt.target_key, attempt.state) for attempt in past} == {
+    failed, running = (
+        (TARGET.key, AttemptState.FAILED),
         (OTHER_TARGET.key, AttemptState.RUNNING),
-        (TARGET.key, AttemptState.PLANNED),
-    }
-    assert a_plan() in past
-    assert len(journal.attempts.past(NOON - 3 * DAY)) == 3
-    in_progress = {attempt.state for attempt in journal.attempts.past(NOON)}
-    assert in_progress == {AttemptState.RUNNING, AttemptState.PLANNED}
+    )
+    assert past(journal) == [failed, running]
+    assert past(journal, without=hanging) == [failed]
+    assert past(journal, target=None) == [running]
+
+
+def test_of_a_quota_the_newest_are_read_that_fill_it(journal: Journal) -> None:
+    for at in (-3 * HOUR, -2 * HOUR, -HOUR):
+        attempt = planned(journal, OTHER_TARGET, at=at)
+        journal.attempts.claim(attempt, NOON)
+        journal.attempts.move(attempt, AttemptState.SUCCEEDED, "x", NOON)
+
+    def read(limit: Limit, *, after: timedelta = -9 * HOUR, name: str = "stop-container") -> int:
+        return len(past(journal, Quota(frozenset({name}), (limit,), NOON + after)))
+
+    assert read(Limit(1, DAY)) == 1
+    assert read(Limit(2, DAY)) == 2
+    assert read(Limit(4, DAY)) == 0
+    assert read(Limit(3, 3 * HOUR)) == 0
+    assert read(Limit(3, DAY), after=-3 * HOUR) == 0
+    assert read(Limit(1, DAY), name="notify-only") == 0
 
 
 def test_the_past_knows_when_an_attempt_ended(journal: Journal) -> None:
     brought_to(journal, AttemptState.SUCCEEDED)
 
-    assert journal.attempts.past(NOON - DAY) == (
+    assert journal.attempts.past(Need(TARGET.key, ()), NOON) == (
         PastAttempt(
             TARGET.key,
             "idle container",

@@ -1,10 +1,7 @@
 """Pauses, the breaker, approvals and commands in the journal, migrated from its first version."""
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import timedelta
-from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -12,9 +9,7 @@ import pytest
 from remediator.cli.main import main
 from remediator.core.approvals import Answer, Approval
 from remediator.core.case import Breaker
-from remediator.database import stamp
-from remediator.errors import JournalError
-from remediator.journal.journal import FILE, Journal
+from remediator.journal.journal import Journal
 from remediator.journal.operations import CommandRecord
 from remediator.journal.story import tell
 from tests.builders import HOUR, MINUTE, NOON, RULE, TARGET, a_plan, a_task, an_alert
@@ -143,32 +138,3 @@ def test_the_list_begins_with_what_keeps_everything_from_being_done(
         "Paused since 2026-03-01 12:00:00 UTC by bob: driver[31m update",
         "The breaker is open since 2026-03-01 12:00:00 UTC: 10 destructive attempts within 1 h",
     ]
-
-
-def test_a_reader_says_what_to_do_about_a_journal_that_is_not_migrated_yet(tmp_path: Path) -> None:
-    script = resources.files("remediator.journal").joinpath("schema/001.sql").read_text()
-    with closing(sqlite3.connect(tmp_path / FILE)) as raw:
-        raw.executescript(script + "PRAGMA user_version = 1;")
-
-    message = "has schema version 1, 2 is needed: restart the program that writes it"
-    with pytest.raises(JournalError, match=message):
-        Journal.for_reading(tmp_path)
-
-
-def test_a_journal_of_the_first_version_is_migrated_with_all_it_holds(tmp_path: Path) -> None:
-    script = resources.files("remediator.journal").joinpath("schema/001.sql").read_text()
-    with closing(sqlite3.connect(tmp_path / FILE)) as raw:
-        raw.executescript(script + "PRAGMA user_version = 1;")
-        raw.execute("UPDATE intake SET inbox = 'box', last_delivery = 7, refused = 2")
-        raw.execute(
-            "INSERT INTO pause (reason, actor, began_at) VALUES ('x', 'bob', ?)", (stamp(NOON),)
-        )
-        raw.commit()
-
-    journal = Journal.for_worker(tmp_path)
-
-    mark = journal.intake.mark()
-    assert (mark.last_delivery, mark.refused, mark.last_command) == (7, 2, 0)
-    assert journal.operations.pause_reason() == "x (bob)"
-    assert journal.operations.breaker() == Breaker()
-    journal.close()
