@@ -6,6 +6,7 @@
         StoreError                   a database cannot be opened, read or written
             InboxError
             JournalError
+            RecordError
         SourceError                  Prometheus, Docker, NVML or /proc gave no usable answer
         RemediationError             a remediation did not come to its end
             TargetGoneError          what the alert names is no longer there
@@ -63,6 +64,10 @@ class InboxError(StoreError):
 
 class JournalError(StoreError):
     """The journal failed: nothing may be done to the machine until it works again."""
+
+
+class RecordError(StoreError):
+    """The record of what was quiesced failed: nothing may be stopped until it works again."""
 
 
 class SourceError(RemediatorError):
