@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from remediator.core.containers import KeptContainer
 from remediator.core.services import UnitLinks, UnitState, unit_name
 from remediator.errors import EffectUnknownError, RefusedError, SourceError, TargetGoneError
-from remediator.quiesce.interface import KeptContainer
 from tests.builders import NOON
 
 

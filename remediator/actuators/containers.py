@@ -1,8 +1,9 @@
-"""Stop and remove containers through the Docker engine."""
+"""Stop, start and remove containers through the Docker engine."""
 
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import cast
@@ -12,9 +13,11 @@ import requests
 from docker.errors import APIError, DockerException, NotFound
 from docker.utils import kwargs_from_env
 
-from remediator.errors import EffectUnknownError, RefusedError, TargetGoneError
+from remediator.core.containers import KeptContainer
+from remediator.errors import EffectUnknownError, RefusedError, SourceError, TargetGoneError
 
 _REMOVAL_IN_PROGRESS = "already in progress"
+_POLL_SECONDS = 0.1
 _LOCAL = "unix://"
 _DEFAULT = "unix:///var/run/docker.sock"
 
@@ -52,6 +55,47 @@ class ContainerActuator:
             except APIError as error:
                 if _REMOVAL_IN_PROGRESS not in str(error):
                     raise
+
+    def look(self, name: str) -> KeptContainer | None:
+        """Return the container of that name, None if there is none; SourceError if silent."""
+        try:
+            with self._acting("look at", name, self._timeout) as api:
+                found = api.inspect_container(name)
+        except TargetGoneError:
+            return None
+        except (RefusedError, EffectUnknownError) as error:
+            raise SourceError(str(error)) from error
+        return KeptContainer(found["Id"], bool(found["State"]["Running"]))
+
+    def stop_softly(self, container_id: str, within: timedelta) -> None:
+        """Send its stop signal and wait until it has ended; never by force.
+
+        The engine's own stop would end it by force: here it is left running when it takes longer
+        than *within*, which is an EffectUnknownError. It counts as stopped by hand, so that no
+        restart policy brings it back.
+        """
+        deadline = time.monotonic() + within.total_seconds()
+        with self._acting("stop", container_id, self._timeout) as api:
+            found = api.inspect_container(container_id)
+            if not found["State"]["Running"]:
+                return
+            # Any other signal than its own would leave the restart policy in force.
+            api.kill(container_id, found["Config"].get("StopSignal") or "SIGTERM")
+        while (found_again := self._after_signal(container_id)) and found_again.is_running:
+            if time.monotonic() >= deadline:
+                raise EffectUnknownError(f"container {container_id} takes too long to stop")
+            time.sleep(_POLL_SECONDS)
+
+    def start(self, container_id: str) -> None:
+        """Start a stopped container again; one that runs is left alone."""
+        with self._acting("start", container_id, self._timeout) as api:
+            api.start(container_id)
+
+    def _after_signal(self, container_id: str) -> KeptContainer | None:
+        try:
+            return self.look(container_id)
+        except SourceError as error:
+            raise EffectUnknownError(str(error)) from error
 
     @contextlib.contextmanager
     def _acting(

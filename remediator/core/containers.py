@@ -98,3 +98,11 @@ def _zone(text: str) -> timezone:
         return UTC
     offset = timedelta(hours=int(text[1:3]), minutes=int(text[4:6]))
     return timezone(-offset if text[0] == "-" else offset)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptContainer:
+    """One container of the host that is stopped and started like a service, never removed."""
+
+    id: str
+    is_running: bool

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
+from remediator.core.containers import KeptContainer
 from remediator.core.services import UnitLinks, UnitState
 
 
@@ -26,14 +27,6 @@ class Services(Protocol):
     def start(self, unit: str, within: timedelta, *, alone: bool = False) -> None:
         """Start it and wait until systemd has done so, or raise a RemediationError."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class KeptContainer:
-    """One container of the host that is stopped and started like a service, never removed."""
-
-    id: str
-    is_running: bool
 
 
 class Containers(Protocol):

@@ -318,10 +318,10 @@ def test_only_one_quiesce_is_under_way(folder: Path) -> None:
 def test_a_child_that_was_given_the_lock_holds_it_on_unless_it_was_let_go(folder: Path) -> None:
     lock = QuiesceLock(folder)
     with lock.held("work"):
-        childs = fcntl.fcntl(lock.fileno(), fcntl.F_DUPFD_CLOEXEC, 0)
+        inherited = fcntl.fcntl(lock.fileno(), fcntl.F_DUPFD_CLOEXEC, 0)
         assert QuiesceLock(folder).holder() is not None
 
-    with contextlib.closing(open(childs, "rb")):
+    with contextlib.closing(open(inherited, "rb")):
         assert QuiesceLock(folder).holder() is None
     with pytest.raises(ValueError, match="not held"):
         lock.fileno()
