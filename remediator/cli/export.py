@@ -106,6 +106,7 @@ def options_from(settings: Settings, args: argparse.Namespace) -> ExporterOption
         limits=_first(args.limits, settings.limits),
         gpu_metrics=_first(args.gpu_metrics, settings.gpu_metrics),
         permitted_host_users=settings.permitted_host_users,
+        permitted_processes=settings.permitted_processes,
         events_log=_first(args.events_log, settings.events_log),
         ds01_state_dir=_first(args.ds01_state_dir, settings.ds01_state_dir),
         proc_root=args.proc_root,

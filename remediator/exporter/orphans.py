@@ -32,8 +32,8 @@ _Key = tuple[int, int]
 class Namespaces(Protocol):
     """What is asked about a process besides what a sample has."""
 
-    def is_in_hosts_pid_namespace(self, pid: int) -> bool | None:
-        """Tell whether it is among the host's own processes; None if it ended."""
+    def is_in_hosts_namespaces(self, pid: int) -> bool | None:
+        """Tell whether the host's processes and users are around it; None if it ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +55,22 @@ def check_docker(view: View) -> None:
 
 
 def orphan_collector(
-    namespaces: Namespaces, permitted: Collection[str]
+    namespaces: Namespaces, permitted: Collection[str], programs: Collection[str] = ()
 ) -> Callable[[View], Iterator[Metric]]:
-    """Return the collector of orphans; *permitted* users may use GPUs outside containers."""
-    return _Orphans(namespaces, frozenset(permitted)).collect
+    """Return the collector of orphans.
+
+    *permitted* users may use GPUs outside containers, and so may *programs*, by name.
+    """
+    return _Orphans(namespaces, frozenset(permitted), frozenset(programs)).collect
 
 
 class _Orphans:
-    def __init__(self, namespaces: Namespaces, permitted: frozenset[str]) -> None:
+    def __init__(
+        self, namespaces: Namespaces, permitted: frozenset[str], programs: frozenset[str]
+    ) -> None:
         self._namespaces = namespaces
         self._permitted = permitted
+        self._programs = programs
         self._lock = threading.Lock()
         self._watched: dict[_Key, _Watched] = {}
 
@@ -97,13 +103,15 @@ class _Orphans:
         before = self._watched.get((process.pid, process.start_ticks), _Watched())
         was_dockers = before.was_dockers or process.container_id in running
         suspect = Suspect(
-            process.uid, process.user, process.comm, process.container_id, was_dockers
+            process.uid,
+            process.user,
+            process.comm,
+            process.container_id,
+            was_dockers,
+            self._is_the_hosts(process),
         )
-        innocent = (
-            process.pid == os.getpid()
-            or why_no_orphan(suspect, running, self._permitted) is not None
-            or not self._is_the_hosts(process)
-        )
+        speaks_for_it = why_no_orphan(suspect, running, self._permitted, self._programs)
+        innocent = process.pid == os.getpid() or speaks_for_it is not None
         since = None if innocent else before.suspected_at or now
         return replace(before, was_dockers=was_dockers, suspected_at=since)
 
@@ -112,7 +120,7 @@ class _Orphans:
         if process.container_id is not None:
             return True
         try:
-            return self._namespaces.is_in_hosts_pid_namespace(process.pid) is True
+            return self._namespaces.is_in_hosts_namespaces(process.pid) is True
         except SourceError:
             return False
 

@@ -18,6 +18,11 @@ _ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 # The column of /proc/PID/net/dev with the bytes sent; received ones are in the first.
 _SENT = 8
 _GONE = (FileNotFoundError, ProcessLookupError)
+# Places in /proc/PID/stat, counted from the state behind the name.
+_STATE, _FLAGS, _THREADS, _START = 0, 6, 17, 19
+_NUMBERS = (_FLAGS, _THREADS, _START)
+_ENDED = frozenset("ZX")
+_PF_KTHREAD = 0x00200000  # include/linux/sched.h
 # More than twice the folders there are, and this many, are never remembered.
 _FEW_FOLDERS = 500
 
@@ -47,20 +52,46 @@ class ProcSource:
 
     def container_id_in_cgroup(self, pid: int) -> str | None:
         """Return the container id in the process's cgroup, whether anybody knows it or not."""
-        found = _ID.search(self._read(pid, "cgroup") or "")
-        return found[0] if found else None
+        return next(iter(self.container_ids_in_cgroup(pid)), None)
+
+    def container_ids_in_cgroup(self, pid: int) -> tuple[str, ...]:
+        """Return every container id there, the outermost first: containers may be nested."""
+        return tuple(dict.fromkeys(_ID.findall(self._read(pid, "cgroup") or "")))
 
     def start_ticks(self, pid: int) -> int | None:
         """Return when the process started, in clock ticks after boot: with it a pid is unique."""
-        text = self._read(pid, "stat")
-        if text is None:
+        fields = self._stat(pid)
+        return None if fields is None else int(fields[_START])
+
+    def has_ended(self, pid: int) -> bool:
+        """Tell whether it is gone, or only waits for its parent to take note of its end.
+
+        A process whose first thread has ended goes on as long as others of its threads do.
+        """
+        fields = self._stat(pid)
+        return fields is None or (fields[_STATE] in _ENDED and int(fields[_THREADS]) <= 1)
+
+    def is_kernel_thread(self, pid: int) -> bool:
+        """Tell whether it is a part of the kernel itself."""
+        fields = self._stat(pid)
+        return fields is not None and bool(int(fields[_FLAGS]) & _PF_KTHREAD)
+
+    def standing(self, pid: int) -> str | None:
+        """Return in which state the process is, and in which function of the kernel it waits.
+
+        In state D it hears no signal, not even SIGKILL, until the kernel is done with it.
+        """
+        fields = self._stat(pid)
+        if fields is None:
             return None
-        # The name in parentheses may hold anything, so count from the last one.
-        fields = text.rpartition(")")[2].split()
-        try:
-            return int(fields[19])
-        except (IndexError, ValueError) as error:
-            raise SourceError(f"/proc/{pid}/stat makes no sense: {text[:200]!r}") from error
+        state = "D (uninterruptible)" if fields[_STATE] == "D" else fields[_STATE]
+        where = (self._read(pid, "wchan") or "").strip("0\n")
+        return f"state {state}, waits in {where}" if where else f"state {state}"
+
+    def command(self, pid: int) -> str | None:
+        """Return the command line, which holds anything; empty for a kernel thread or a zombie."""
+        text = self._read(pid, "cmdline")
+        return None if text is None else text.replace("\0", " ").strip()
 
     def boot_id(self) -> str:
         """Return the id of the running boot, which makes start ticks comparable."""
@@ -82,15 +113,18 @@ class ProcSource:
         text = self._read(pid, "comm")
         return None if text is None else text.rstrip("\n")
 
-    def is_in_hosts_pid_namespace(self, pid: int) -> bool | None:
-        """Tell whether the process is among the host's own; containers of any kind have others."""
+    def is_in_hosts_namespaces(self, pid: int) -> bool | None:
+        """Tell whether the process is among the host's own, with the host's users; None if gone.
+
+        Containers of any kind have other processes, or other users where they have the host's.
+        """
         try:
-            namespace = os.readlink(f"{self._proc}/{pid}/ns/pid")
+            kinds = {kind: os.readlink(f"{self._proc}/{pid}/ns/{kind}") for kind in ("pid", "user")}
         except _GONE:
             return None
         except OSError as error:
-            raise SourceError(f"cannot tell the namespace of {pid}: {error.strerror}") from error
-        return namespace == self._namespace_of_host("pid")
+            raise SourceError(f"cannot tell the namespaces of {pid}: {error.strerror}") from error
+        return all(found == self._namespace_of_host(kind) for kind, found in kinds.items())
 
     def cpu_seconds(self, pid: int, container_id: str | None = None) -> float | None:
         """Return the CPU time used by the cgroup of the process, or of the container around it."""
@@ -196,6 +230,17 @@ class ProcSource:
             elif kind.controller in controllers.split(","):
                 for mount in dict.fromkeys((controllers, *kind.v1_mounts)):
                     yield f"{self._cgroup}/{mount}/{inside}", False
+
+    def _stat(self, pid: int) -> list[str] | None:
+        """Return the fields of ``stat`` behind the name (proc(5)), the state first."""
+        text = self._read(pid, "stat")
+        if text is None:
+            return None
+        # The name in parentheses may hold anything, so count from the last one.
+        fields = text.rpartition(")")[2].split()
+        if len(fields) <= _START or not all(fields[n].isdecimal() for n in _NUMBERS):
+            raise SourceError(f"/proc/{pid}/stat makes no sense: {text[:200]!r}")
+        return fields
 
     def _read(self, pid: int, name: str) -> str | None:
         path = f"{self._proc}/{pid}/{name}"

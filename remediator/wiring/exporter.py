@@ -56,7 +56,8 @@ class ExporterOptions:
 
     ``docker_host`` as in DOCKER_HOST, None for that variable; ``limits`` None for the built-in
     strict limits; ``gpu_metrics`` adds DCGM's families from NVML; ``permitted_host_users`` may
-    use GPUs outside containers, so that their processes are no orphans. ``events_log`` and
+    use GPUs outside containers, so that their processes are no orphans, and so may
+    ``permitted_processes``, which are names of programs. ``events_log`` and
     ``ds01_state_dir`` are DS01's; the roots are where the host's own folders are mounted.
     """
 
@@ -65,6 +66,7 @@ class ExporterOptions:
     limits: Path | None = None
     gpu_metrics: bool = False
     permitted_host_users: tuple[str, ...] = ("root",)
+    permitted_processes: tuple[str, ...] = ()
     events_log: Path = Path("/var/log/ds01/events.jsonl")
     ds01_state_dir: Path = Path("/var/lib/ds01")
     proc_root: Path = Path("/proc")
@@ -157,7 +159,12 @@ class Exporter:
             Collector("processes", collect_processes),
             Collector("gpu-health", collect_gpu_health),
             Collector("leaks", leak_collector(self._proc)),
-            Collector("orphans", orphan_collector(self._proc, options.permitted_host_users)),
+            Collector(
+                "orphans",
+                orphan_collector(
+                    self._proc, options.permitted_host_users, options.permitted_processes
+                ),
+            ),
         ]
         collectors += self._host.collectors()
         if self._xids is not None:

@@ -54,6 +54,9 @@ def suspect(**changes: Any) -> Suspect:
         ),
         pytest.param({"container_id": "gone", "was_dockers": True}, id="of a removed container"),
         pytest.param({"comm": "XorgMiner".lower()}, id="nearly called like a service"),
+        pytest.param(
+            {"container_id": "stopped", "is_hosts": False}, id="left over, in its own namespaces"
+        ),
     ],
 )
 def test_what_belongs_to_nobody_is_an_orphan(changes: dict[str, Any]) -> None:
@@ -83,10 +86,15 @@ def test_what_belongs_to_nobody_is_an_orphan(changes: dict[str, Any]) -> None:
         ({"comm": "dcgm-exporter"}, "service"),
         ({"comm": "Xorg"}, "service"),
         ({"comm": "gnome-shell"}, "service"),
+        ({"comm": "ollama"}, "ollama may use GPUs"),
+        ({"comm": "a-program-whose"}, "a-program-whose may use GPUs"),
+        ({"is_hosts": False}, "container of another kind"),
+        ({"is_hosts": None}, "cannot be told"),
     ],
 )
 def test_what_may_belong_to_somebody_is_none(changes: dict[str, Any], said: str) -> None:
-    reason = why_no_orphan(suspect(**changes), {"living": True}, {"root", "bob", "1003"})
+    programs = {"ollama", "a-program-whose-name-is-longer-than-the-kernel-shows"}
+    reason = why_no_orphan(suspect(**changes), {"living": True}, {"root", "bob", "1003"}, programs)
 
     assert reason is not None
     assert said in reason
@@ -98,7 +106,7 @@ class Namespaces:
     def __init__(self) -> None:
         self.answer: bool | SourceError | None = True
 
-    def is_in_hosts_pid_namespace(self, pid: int) -> bool | None:
+    def is_in_hosts_namespaces(self, pid: int) -> bool | None:
         if isinstance(self.answer, SourceError):
             raise self.answer
         return self.answer
@@ -107,9 +115,11 @@ class Namespaces:
 class Watch:
     """One exporter's collector, asked at different times."""
 
-    def __init__(self, permitted: tuple[str, ...] = ("root",)) -> None:
+    def __init__(
+        self, permitted: tuple[str, ...] = ("root",), programs: tuple[str, ...] = ()
+    ) -> None:
         self.namespaces = Namespaces()
-        self._collect = orphan_collector(self.namespaces, permitted)
+        self._collect = orphan_collector(self.namespaces, permitted, programs)
 
     def at(self, seconds: float, *processes: SlotProcess, **changes: Any) -> list[dict[str, str]]:
         containers: tuple[Tracked, ...] = changes.pop("containers", ())
@@ -247,6 +257,16 @@ def test_a_process_that_was_gone_begins_anew() -> None:
 def test_permitted_users_are_a_setting() -> None:
     process = a_process(user="root", uid=0)
     lenient, strict = Watch(("root",)), Watch(())
+    for watch in (lenient, strict):
+        watch.at(0, process)
+
+    assert lenient.at(END, process) == []
+    assert len(strict.at(END, process)) == 1
+
+
+def test_permitted_programs_are_a_setting() -> None:
+    process = a_process(comm="python")
+    lenient, strict = Watch(programs=("python",)), Watch(programs=("python3",))
     for watch in (lenient, strict):
         watch.at(0, process)
 

@@ -102,6 +102,63 @@ def test_what_identifies_a_process_is_read_past_a_hostile_name(machine: Machine)
     assert machine.source.comm(PID) == "a) R 1 (b)"
 
 
+def a_stat(state: str = "S", *, flags: int = 0, threads: int = 1) -> str:
+    fields = ["0"] * 50
+    fields[0], fields[6], fields[17] = state, str(flags), str(threads)
+    return f"{PID} (python) {' '.join(fields)}\n"
+
+
+@pytest.mark.parametrize(
+    ("stat", "has_ended"),
+    [
+        pytest.param(a_stat(), False, id="asleep"),
+        pytest.param(a_stat("D"), False, id="stuck"),
+        pytest.param(a_stat("Z"), True, id="a zombie"),
+        pytest.param(a_stat("Z", threads=3), False, id="only its first thread has ended"),
+        pytest.param(a_stat("X"), True, id="dead"),
+    ],
+)
+def test_a_process_has_ended_when_its_last_thread_has(
+    machine: Machine, stat: str, has_ended: bool
+) -> None:
+    machine.process(stat=stat)
+
+    assert machine.source.has_ended(PID) is has_ended
+    assert machine.source.has_ended(PID + 1)
+
+
+def test_a_part_of_the_kernel_is_told_from_a_process(machine: Machine) -> None:
+    machine.process(stat=a_stat(flags=0x00208040))
+    machine.process(PID + 1, stat=a_stat(flags=0x00400100))
+
+    assert machine.source.is_kernel_thread(PID)
+    assert not machine.source.is_kernel_thread(PID + 1)
+    assert not machine.source.is_kernel_thread(PID + 2)
+
+
+def test_it_is_told_where_in_the_kernel_a_process_hangs(machine: Machine) -> None:
+    machine.process(stat=a_stat("D"), wchan="nvidia_dev_close")
+    machine.process(PID + 1, stat=a_stat("R"), wchan="0")
+
+    assert machine.source.standing(PID) == "state D (uninterruptible), waits in nvidia_dev_close"
+    assert machine.source.standing(PID + 1) == "state R"
+    assert machine.source.standing(PID + 2) is None
+
+
+def test_nested_containers_are_all_named_the_outermost_first(machine: Machine) -> None:
+    machine.process(cgroup=f"4:memory:/docker/{ID}/docker/{OTHER}\n0::/docker/{ID}\n")
+
+    assert machine.source.container_ids_in_cgroup(PID) == (ID, OTHER)
+    assert machine.source.container_id_in_cgroup(PID) == ID
+
+
+def test_a_command_line_is_one_line(machine: Machine) -> None:
+    machine.process(cmdline="python\0train.py\0--lr\0")
+
+    assert machine.source.command(PID) == "python train.py --lr"
+    assert machine.source.command(PID + 1) is None
+
+
 def test_a_stat_that_makes_no_sense_is_an_error(machine: Machine) -> None:
     machine.process(stat="nonsense")
 
@@ -249,12 +306,20 @@ def test_this_very_process_can_be_read() -> None:
     assert source.network_bytes(os.getpid()) is None
 
 
-@pytest.mark.parametrize(("namespace", "is_the_hosts"), [("pid:[1]", True), ("pid:[2]", False)])
-def test_a_process_in_a_pid_namespace_of_its_own_is_not_the_hosts(
-    machine: Machine, namespace: str, is_the_hosts: bool
+@pytest.mark.parametrize(
+    ("pids", "users", "is_the_hosts"),
+    [
+        ("pid:[1]", "user:[1]", True),
+        ("pid:[2]", "user:[1]", False),
+        ("pid:[1]", "user:[2]", False),
+    ],
+)
+def test_a_process_in_namespaces_of_its_own_is_not_the_hosts(
+    machine: Machine, pids: str, users: str, is_the_hosts: bool
 ) -> None:
-    machine.network(1, "pid:[1]", "pid")
-    machine.network(PID, namespace, "pid")
+    for pid, process_namespace, user_namespace in ((1, "pid:[1]", "user:[1]"), (PID, pids, users)):
+        machine.network(pid, process_namespace, "pid")
+        machine.network(pid, user_namespace, "user")
 
-    assert machine.source.is_in_hosts_pid_namespace(PID) is is_the_hosts
-    assert machine.source.is_in_hosts_pid_namespace(PID + 1) is None
+    assert machine.source.is_in_hosts_namespaces(PID) is is_the_hosts
+    assert machine.source.is_in_hosts_namespaces(PID + 1) is None
