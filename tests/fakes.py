@@ -16,7 +16,7 @@ from typing import TypeVar
 from remediator.core.alerts import Alert
 from remediator.core.attempts import Proof, Task, Verification
 from remediator.core.clock_steps import ClockMark
-from remediator.core.containers import ContainerFacts
+from remediator.core.containers import ContainerFacts, ContainerSummary
 from remediator.core.gpu_claims import GpuClaims
 from remediator.core.gpus import (
     Gpu,
@@ -102,6 +102,7 @@ class FakeDocker:
         self._containers: dict[str, FakeContainer] = {}
         self.calls: list[tuple[str, str]] = []
         self.graces: list[timedelta] = []
+        self._removed: dict[str, Mapping[str, str]] = {}
         self.silent = ""
         self.loses_answers = False
         self.refuses_removal = False
@@ -118,6 +119,21 @@ class FakeDocker:
 
     def inspect(self, container_id: str) -> ContainerFacts:
         return self._find(container_id).facts
+
+    def list(self) -> tuple[ContainerSummary, ...]:
+        if self.silent:
+            raise SourceError(self.silent)
+        facts = [container.facts for container in self._containers.values()]
+        return tuple(ContainerSummary(found.id, found.name, found.state) for found in facts)
+
+    def labels_of_removed(self, container_id: str) -> Mapping[str, str] | None:
+        if self.silent:
+            raise SourceError(self.silent)
+        return self._removed.get(container_id)
+
+    def forget_the_past(self) -> None:
+        """Forget what was removed, as an engine does that is restarted."""
+        self._removed.clear()
 
     def keep_alive_at(self, facts: ContainerFacts) -> tuple[datetime, datetime] | None:
         if self.silent:
@@ -145,7 +161,7 @@ class FakeDocker:
         container = self._told("remove", container_id)
         if container.facts.is_running or self.refuses_removal:
             raise RefusedError(f"Docker refused to remove {container_id}: stop it first")
-        del self._containers[container_id]
+        self._drop(container_id)
         self._answer("remove", container_id)
 
     def end(self, container_id: str, exit_code: int = 0) -> None:
@@ -163,7 +179,7 @@ class FakeDocker:
             self._kernel.forget(pid)
             self._driver.forget(pid)
         if container.auto_remove:
-            del self._containers[container_id]
+            self._drop(container_id)
 
     def restart(self, container_id: str, pid: int) -> None:
         """Let its owner start it anew."""
@@ -182,7 +198,11 @@ class FakeDocker:
     def vanish(self, container_id: str) -> None:
         """Let somebody else remove it by force."""
         self.end(container_id, _KILLED)
-        self._containers.pop(container_id, None)
+        if container_id in self._containers:
+            self._drop(container_id)
+
+    def _drop(self, container_id: str) -> None:
+        self._removed[container_id] = self._containers.pop(container_id).facts.labels
 
     def _find(self, container_id: str) -> FakeContainer:
         if self.silent:
@@ -300,13 +320,21 @@ class FakeDriver:
 
 @dataclass(slots=True)
 class FakeProcess:
-    """What the kernel counts of one process; ``network`` is None in the host's network."""
+    """What the kernel counts of one process; ``network`` is None in the host's network.
+
+    ``state`` is the letter of ps(1): a zombie has ended, one in D hears no signal.
+    """
 
     container_id: str | None
     cpu_seconds: float = 100.0
     network: tuple[int, int] | None = (1000, 1000)
     uid: int = 1001
     comm: str | None = "python"
+    command: str = "python train.py"
+    start_ticks: int = 70
+    state: str = "S"
+    is_hosts: bool = True
+    outer_ids: tuple[str, ...] = ()
 
 
 class FakeKernel:
@@ -315,6 +343,7 @@ class FakeKernel:
     def __init__(self) -> None:
         self.processes: dict[int, FakeProcess] = {}
         self.silent = ""
+        self.boot = "boot-1"
 
     def put(self, pid: int, container_id: str | None) -> FakeProcess:
         self.processes[pid] = FakeProcess(container_id)
@@ -335,6 +364,45 @@ class FakeKernel:
     def owner_uid(self, pid: int) -> int | None:
         process = self._find(pid)
         return process.uid if process else None
+
+    def boot_id(self) -> str:
+        if self.silent:
+            raise SourceError(self.silent)
+        return self.boot
+
+    def start_ticks(self, pid: int) -> int | None:
+        process = self._find(pid)
+        return process.start_ticks if process else None
+
+    def has_ended(self, pid: int) -> bool:
+        process = self._find(pid)
+        return process is None or process.state == "Z"
+
+    def is_kernel_thread(self, pid: int) -> bool:
+        process = self._find(pid)
+        return process is not None and process.comm == "kthreadd"
+
+    def standing(self, pid: int) -> str | None:
+        process = self._find(pid)
+        if process is None:
+            return None
+        return "state D (uninterruptible)" if process.state == "D" else f"state {process.state}"
+
+    def command(self, pid: int) -> str | None:
+        process = self._find(pid)
+        return process.command if process else None
+
+    def container_ids_in_cgroup(self, pid: int) -> tuple[str, ...]:
+        process = self._find(pid)
+        if process is None or process.container_id is None:
+            return ()
+        return (*process.outer_ids, process.container_id)
+
+    def is_in_hosts_namespaces(self, pid: int) -> bool | None:
+        process = self._find(pid)
+        if process is None:
+            return None
+        return process.is_hosts and process.container_id is None
 
     def cpu_seconds(self, pid: int, container_id: str | None = None) -> float | None:
         process = self._find(pid)
@@ -501,10 +569,12 @@ class FakeHost:
         self.docker.add(container)
         return container
 
-    def a_process(self, container_id: str | None = None) -> int:
-        """Start a process, of a container or of the host."""
+    def a_process(self, container_id: str | None = None, on: Sequence[str] = ()) -> int:
+        """Start a process, of a container or of the host, that uses the slots *on*."""
         self._next_pid += 1
         self.kernel.put(self._next_pid, container_id)
+        for uuid in on:
+            self.driver.use(uuid, self._next_pid)
         return self._next_pid
 
     def fire(self, alert: Alert, *, since: timedelta = HOUR, state: str = "firing") -> None:
@@ -549,12 +619,14 @@ class MemorySteps:
     """The journal of one attempt, in memory: what was begun, and what came of it.
 
     *ages* are the steps that an earlier life of the program began, with how long ago that was.
+    ``before_step`` happens before each step is begun.
     """
 
     def __init__(self, ages: Mapping[str, timedelta] | None = None) -> None:
         self._ages = dict(ages or {})
         self.names: list[str] = []
         self.said: dict[str, str] = {}
+        self.before_step: Callable[[str], None] = lambda _name: None
 
     @property
     def before(self) -> frozenset[str]:
@@ -565,6 +637,7 @@ class MemorySteps:
 
     def step(self, name: str, detail: str) -> "_MemoryStep":
         assert detail
+        self.before_step(name)
         self.names.append(name)
         return _MemoryStep(self, name)
 

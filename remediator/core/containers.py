@@ -32,6 +32,11 @@ class ContainerSummary:
     name: str
     state: str
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has processes: running, paused or restarting."""
+        return self.state in _ALIVE
+
 
 @dataclass(frozen=True, slots=True)
 class ContainerFacts:

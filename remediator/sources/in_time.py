@@ -13,10 +13,13 @@ from typing import Any, TypeVar
 
 from remediator.core.containers import ContainerFacts
 from remediator.core.gpus import GpuSlot, Reading
+from remediator.core.holders import Holder
 from remediator.errors import SourceError
 from remediator.sources.accounts import Accounts
 from remediator.sources.docker_engine import DockerSource
+from remediator.sources.holders import HolderSource
 from remediator.sources.nvml import NvmlSource
+from remediator.sources.proc import ProcSource
 
 T = TypeVar("T")
 
@@ -87,6 +90,40 @@ class EngineInTime:
     def keep_alive_at(self, facts: ContainerFacts) -> tuple[datetime, datetime] | None:
         """Return modification and change time of the keep-alive file."""
         return self._in_time.ask(facts.id, lambda: self._engine.keep_alive_at(facts))
+
+
+class CommandsInTime:
+    """Command lines of `ProcSource`: a process that hangs in a driver may hold its memory's lock.
+
+    Only people are told of them, so one that does not come is left out.
+    """
+
+    def __init__(self, processes: ProcSource, timeout: timedelta) -> None:
+        self._processes = processes
+        self._in_time = InTime("the kernel", timeout)
+
+    def command(self, pid: int) -> str | None:
+        """Return a process's command line, None where it cannot be had."""
+        try:
+            return self._in_time.ask(str(pid), lambda: self._processes.command(pid))
+        except SourceError:
+            return None
+
+
+class HoldersInTime:
+    """`HolderSource`, which asks the driver, and for the memory of every process."""
+
+    def __init__(self, holders: HolderSource, timeout: timedelta) -> None:
+        self._holders = holders
+        self._in_time = InTime("whoever tells who holds a GPU", timeout)
+
+    def holders(self, gpu_uuid: str, minor: int | None = None) -> tuple[Holder, ...]:
+        """Return who holds a physical GPU."""
+        return self._in_time.ask(gpu_uuid, lambda: self._holders.holders(gpu_uuid, minor))
+
+    def at_device(self, minor: int) -> tuple[Holder, ...]:
+        """Return who has ``/dev/nvidiaN`` open or mapped."""
+        return self._in_time.ask(str(minor), lambda: self._holders.at_device(minor))
 
 
 class AccountsInTime:

@@ -29,6 +29,11 @@ class RemoteDriver:
             stdout=subprocess.PIPE,
         )
 
+    @property
+    def pid(self) -> int:
+        """The process that asks the driver, and so holds the GPUs."""
+        return self._process.pid
+
     def gpus(self) -> tuple[Gpu, ...]:
         found: tuple[Gpu, ...] = self._ask("gpus")
         return found
