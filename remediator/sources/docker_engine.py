@@ -12,6 +12,7 @@ import os
 import socket
 import stat
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
@@ -71,6 +72,25 @@ class DockerSource:
         with self._asking(f"container {container_id}", container_id) as api:
             answer = api.inspect_container(container_id)
             return facts_of(answer, self._image_env(api, answer))
+
+    def labels_of_removed(self, container_id: str) -> Mapping[str, str] | None:
+        """Return the labels of a container that this engine remembers removing; None if it doesn't.
+
+        An engine remembers its last 256 events, of any kind, until it is restarted (moby,
+        daemon/events). An id is never given twice, so it proves whose container that was.
+        """
+        filters = {"type": ["container"], "event": ["destroy"], "container": [container_id]}
+        # With an end that is past, the engine answers at once and does not wait for more.
+        params = {"since": "1", "until": f"{time.time():.9f}", "filters": json.dumps(filters)}
+        with self._asking("its past events") as api:
+            url = f"{api.base_url}/v{api.api_version}/events"
+            answer = api.get(url, params=params, timeout=self._timeout)
+            answer.raise_for_status()
+            for line in answer.text.splitlines():
+                actor = json.loads(line).get("Actor") or {}
+                if actor.get("ID") == container_id:
+                    return dict(actor.get("Attributes") or {})
+        return None
 
     def events(self, since: datetime | None = None, *, silence: timedelta) -> "EventStream":
         """Return the events of containers from *since* on (from now on if None), as they come.

@@ -16,6 +16,7 @@ from typing import IO
 from prometheus_client import CollectorRegistry, start_http_server
 
 from remediator.actuators.containers import ContainerActuator
+from remediator.actuators.processes import ProcessActuator
 from remediator.clock import Clock, SystemClock
 from remediator.config.limits_file import LimitsFile
 from remediator.config.settings import Settings
@@ -34,12 +35,14 @@ from remediator.notifiers.interface import Notifier
 from remediator.notifiers.mail import Mail
 from remediator.notifiers.wall import Wall
 from remediator.remediations.interface import Remediation
+from remediator.remediations.kill_orphan import KillOrphan
 from remediator.remediations.notify_only import NotifyOnly
+from remediator.remediations.orphan_senses import OrphanSenses, Permitted
 from remediator.remediations.senses import Senses
 from remediator.remediations.stop_container import StopContainer
 from remediator.sources.accounts import Accounts
 from remediator.sources.docker_engine import DockerSource
-from remediator.sources.in_time import AccountsInTime, DriverInTime, EngineInTime
+from remediator.sources.in_time import AccountsInTime, CommandsInTime, DriverInTime, EngineInTime
 from remediator.sources.nvml import NvmlSource
 from remediator.sources.proc import ProcSource
 from remediator.sources.prometheus import PrometheusSource
@@ -66,17 +69,37 @@ def make_remediations(settings: Settings, limits: LimitsFile) -> dict[str, Remed
     prometheus = PrometheusSource(
         settings.prometheus_url, settings.prometheus_timeout, settings.prometheus_freshness
     )
+    docker = DockerSource(settings.docker_host, settings.docker_timeout)
+    driver = DriverInTime(NvmlSource(), settings.docker_timeout)
+    kernel = ProcSource()
+    users = AccountsInTime(Accounts(), settings.docker_timeout)
     senses = Senses(
         prometheus=prometheus,
-        engine=EngineInTime(
-            DockerSource(settings.docker_host, settings.docker_timeout), settings.docker_timeout
-        ),
-        driver=DriverInTime(NvmlSource(), settings.docker_timeout),
-        kernel=ProcSource(),
-        users=AccountsInTime(Accounts(), settings.docker_timeout),
+        engine=EngineInTime(docker, settings.docker_timeout),
+        driver=driver,
+        kernel=kernel,
+        users=users,
+    )
+    permitted = Permitted(
+        frozenset(settings.permitted_host_users), frozenset(settings.permitted_processes)
     )
     hands = ContainerActuator(settings.docker_host, settings.docker_timeout)
-    made: list[Remediation] = [StopContainer(senses, hands, limits), NotifyOnly(prometheus)]
+    made: list[Remediation] = [
+        StopContainer(senses, hands, limits),
+        KillOrphan(
+            OrphanSenses(
+                prometheus,
+                docker,
+                driver,
+                kernel,
+                users,
+                CommandsInTime(kernel, settings.docker_timeout),
+            ),
+            ProcessActuator(kernel),
+            permitted,
+        ),
+        NotifyOnly(prometheus),
+    ]
     return {remediation.name: remediation for remediation in made}
 
 

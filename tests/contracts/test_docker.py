@@ -1,6 +1,6 @@
 """What the engine and the hands promise, kept by Docker and by the fake alike."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ from docker import DockerClient
 from remediator.actuators.containers import ContainerActuator
 from remediator.core.gpu_claims import GpuClaims
 from remediator.errors import RefusedError, SourceError, TargetGoneError
-from remediator.remediations.senses import Engine
+from remediator.remediations import orphan_senses, senses
 from remediator.remediations.stop_container import Hands
 from remediator.sources.docker_engine import DockerSource
 from tests.builders import MINUTE, SECOND
@@ -22,6 +22,10 @@ from tests.peers.dockerd import DockerEngine
 OBEYS = 'trap "exit 143" TERM; sleep 1000 & wait'
 IGNORES = 'trap "" TERM; sleep 1000 & wait; sleep 1000'
 WAIT = 10 * SECOND
+
+
+class Engine(senses.Engine, orphan_senses.Engine, Protocol):
+    """What all remediations ask of Docker."""
 
 
 class Rig(Protocol):
@@ -37,6 +41,7 @@ class Rig(Protocol):
     def touch_keep_alive(self, container_id: str, at: datetime | None = None) -> None: ...
     def now(self) -> datetime: ...
     def fall_silent(self) -> tuple[Engine, Hands]: ...
+    def labels_of(self, container_id: str) -> Mapping[str, str]: ...
 
 
 @dataclass
@@ -50,6 +55,7 @@ class RealRig:
         options: dict[str, Any] = {"network_mode": "none", "auto_remove": auto_remove}
         command = ["sh", "-c", IGNORES if ignores_sigterm else OBEYS]
         environment = ["NVIDIA_VISIBLE_DEVICES=GPU-0"]
+        options["labels"] = {"ds01.user": "alice"}
         container = self.client.containers.run(
             self.image, command, detach=True, environment=environment, **options
         )
@@ -71,6 +77,9 @@ class RealRig:
 
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+    def labels_of(self, container_id: str) -> Mapping[str, str]:
+        return dict(self.client.containers.get(container_id).labels)
 
     def fall_silent(self) -> tuple[Engine, Hands]:
         nowhere = "unix:///nonexistent/docker.sock"
@@ -103,6 +112,9 @@ class FakeRig:
 
     def now(self) -> datetime:
         return self._clock.now()
+
+    def labels_of(self, container_id: str) -> Mapping[str, str]:
+        return self.engine.get(container_id).facts.labels
 
     def fall_silent(self) -> tuple[Engine, Hands]:
         self.engine.silent = "no such file or directory"
@@ -280,3 +292,48 @@ def test_a_silent_engine_knows_nothing_and_was_told_nothing(rig: Rig) -> None:
         hands.stop(container, timedelta(), WAIT)
     with pytest.raises(RefusedError):
         hands.remove(container)
+
+
+def test_all_containers_are_listed_with_their_state(rig: Rig) -> None:
+    running, stopped, removed = rig.run(), rig.run(), rig.run()
+    rig.end(stopped)
+    rig.end(removed)
+    rig.hands.remove(removed)
+
+    listed = {found.id: found.is_running for found in rig.engine.list()}
+
+    assert listed[running] is True
+    assert listed[stopped] is False
+    assert removed not in listed
+
+
+def test_the_labels_of_a_removed_container_are_remembered_and_of_no_other(rig: Rig) -> None:
+    running, stopped, removed, automatic = (
+        rig.run(),
+        rig.run(),
+        rig.run(),
+        rig.run(auto_remove=True),
+    )
+    labels = rig.labels_of(removed)
+    for container_id in (stopped, removed, automatic):
+        rig.end(container_id)
+    rig.hands.remove(removed)
+
+    remembered = rig.engine.labels_of_removed(removed)
+
+    assert remembered is not None
+    assert labels
+    assert labels.items() <= remembered.items()
+    assert rig.engine.labels_of_removed(running) is None
+    assert rig.engine.labels_of_removed(stopped) is None
+    assert rig.engine.labels_of_removed("f" * 64) is None
+    eventually(lambda: rig.engine.labels_of_removed(automatic), 10, "it removed itself")
+
+
+def test_a_silent_engine_neither_lists_nor_remembers(rig: Rig) -> None:
+    engine, _ = rig.fall_silent()
+
+    with pytest.raises(SourceError):
+        engine.list()
+    with pytest.raises(SourceError):
+        engine.labels_of_removed("f" * 64)

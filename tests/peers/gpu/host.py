@@ -66,14 +66,18 @@ class GpuHost:
 
     def close(self) -> None:
         """End the tasks that were started here, orphans too; remove a temporary folder."""
+        self.end_tasks()
+        if self._is_temporary:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def end_tasks(self) -> None:
+        """End the tasks that were started here, orphans too, and reap them."""
         for pid in self._task_pids():
             _kill(pid)
         for task in self._tasks:
             task.kill()
             task.wait()
         self._tasks.clear()
-        if self._is_temporary:
-            shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -180,7 +184,8 @@ class GpuHost:
             *(str(build.task()), task, *(str(self.device(gpu)) for gpu in gpus or (0,))),
         ]
         variables = {**os.environ, "GPU_TASK_UTIL": str(util), **environment}
-        process = subprocess.Popen(command, env=variables)
+        # In a session of its own: it is somebody else's, and not one of the program under test.
+        process = subprocess.Popen(command, env=variables, start_new_session=True)
         self._tasks.append(process)
         return process
 
