@@ -185,12 +185,12 @@ def test_a_rule_of_the_example_policy_names_only_alerts_that_exist(rule: PolicyR
     assert names_in([str(matcher) for matcher in rule.matchers]) <= NAMES
 
 
-def test_no_rule_of_the_example_policy_goes_further_than_telling_but_the_idle_one() -> None:
+def test_only_these_rules_of_the_example_policy_go_further_than_telling() -> None:
     acting = {
         rule.name for rule in POLICY_RULES for rung in rule.rungs if offer_of(rung.remediation).acts
     }
 
-    assert acting == {"idle container"}
+    assert acting == {"idle container", "orphan process"}
 
 
 def test_each_route_case_has_the_labels_that_the_tests_of_its_rule_show() -> None:
