@@ -21,6 +21,7 @@ from remediator.remediations.orphan_senses import OrphanSenses, Permitted
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 _INFRASTRUCTURE = "its container is infrastructure (ds01.monitoring or ds01.protected)"
 _SHORT_ID = 12
+_FIRST_PERSON, _NOBODY = 1000, 65534
 _LONGEST_COMMAND = 80
 
 
@@ -39,7 +40,7 @@ class Sighting:
     reports: tuple[Report, ...]
     exempt: str | None = None
     title: str = ""
-    user: str | None = None
+    owner: str | None = None
     labels: Mapping[str, str] | None = None
 
     @property
@@ -97,7 +98,7 @@ class OrphanProcess:
             reports=(confirmation.report, *seen.reports),
             labels=seen.labels or {},
             exempt=seen.exempt,
-            owner=seen.user,
+            owner=seen.owner,
             title=seen.title,
             context=context,
             confirmed_labels=confirmation.labels,
@@ -120,7 +121,8 @@ class OrphanProcess:
         except SourceError as error:
             found = Sighting((Report(Source.DOCKER, Verdict.SILENT, str(error)),))
         reports = (*found.reports, nvml)
-        return replace(found, reports=reports, title=seen.title, user=seen.account)
+        owner = self._owner(seen, found.labels or {})
+        return replace(found, reports=reports, title=seen.title, owner=owner)
 
     def is_listed(self, pid: int, uuid: str) -> bool:
         """Tell whether the driver still lists *pid* on a physical GPU; SourceError if silent."""
@@ -216,6 +218,13 @@ class OrphanProcess:
             return Sighting((Report(Source.DOCKER, Verdict.SILENT, says),))
         report = Report(Source.DOCKER, Verdict.AGREES, f"{seen.title} is in no container")
         return Sighting((report,), why)
+
+    def _owner(self, seen: _Seen, labels: Mapping[str, str]) -> str | None:
+        """Return whom to tell; a container's numbers of users say nothing of the host's people."""
+        if not seen.container_ids:
+            return seen.account if seen.uid >= _FIRST_PERSON and seen.uid != _NOBODY else None
+        name = labels.get("ds01.user", "")
+        return name if name and self._senses.users.exists(name) else None
 
     def _why_no_orphan(self, suspect: Suspect, running: Mapping[str, bool]) -> str | None:
         return why_no_orphan(suspect, running, self._permitted.users, self._permitted.programs)

@@ -281,6 +281,31 @@ def test_what_a_container_of_this_docker_left_is_an_orphan(rig: Rig, removed: bo
     assert ("was removed by this Docker" if removed else "is exited") in said(seen)
 
 
+@pytest.mark.parametrize(
+    ("uid", "label", "owner"),
+    [
+        pytest.param(1001, None, "alice", id="a person's"),
+        pytest.param(4711, None, None, id="of a deleted account"),
+        pytest.param(65534, None, None, id="nobody's"),
+        pytest.param(1001, "bob", "bob", id="left over by bob's container"),
+        pytest.param(1001, "nobody here", None, id="left over by somebody's container"),
+    ],
+)
+def test_only_people_are_told_as_owners(
+    rig: Rig, uid: int, label: str | None, owner: str | None
+) -> None:
+    rig.process.uid = uid
+    if label is not None:
+        container = rig.host.run("train", gpus=(), labels={"ds01.user": label})
+        rig.process.container_id = container.facts.id
+        rig.host.docker.end(container.facts.id)
+
+    seen = rig.look()
+
+    assert not is_held(seen)
+    assert seen.owner == owner
+
+
 def test_on_a_mig_device_its_instance_counts(rig: Rig) -> None:
     rig.host.driver.add(a_mig_device(2, instance=7))
     rig.host.driver.add(a_mig_device(2, position=1, instance=8))
