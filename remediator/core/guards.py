@@ -161,6 +161,9 @@ def cooldown(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
 
 def exhausted(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
     """Hold where the last rung has no allowance left."""
+    if _is_in_vain(case, policy_rule, number):
+        because = f"{case.observation.in_vain if case.observation else ''}: a person has to look"
+        return Hold(HoldReason.ATTEMPTS_EXHAUSTED, because)
     until = _rung_spent_until(case, policy_rule, number)
     if until is None:
         return None
@@ -223,11 +226,19 @@ def unapproved(case: Case, policy_rule: PolicyRule, would: Remediate) -> Hold | 
 
 
 def next_rung(case: Case, policy_rule: PolicyRule) -> int:
-    """Return the first rung with allowance left, or the last one."""
+    """Return the first rung with allowance left that is not in vain, or the last one."""
     for number in range(len(policy_rule.rungs)):
-        if _rung_spent_until(case, policy_rule, number) is None:
+        in_vain = _is_in_vain(case, policy_rule, number)
+        if not in_vain and _rung_spent_until(case, policy_rule, number) is None:
             return number
     return len(policy_rule.rungs) - 1
+
+
+def _is_in_vain(case: Case, policy_rule: PolicyRule, number: int) -> bool:
+    """Whether a rung would only do what lasts already: the ladder goes on without it."""
+    seen = case.observation
+    lasting = offer_of(policy_rule.rungs[number].remediation).lasting
+    return lasting and seen is not None and seen.in_vain is not None
 
 
 def _rung_spent_until(case: Case, policy_rule: PolicyRule, number: int) -> datetime | None:

@@ -50,7 +50,9 @@ class Observation:
     ``exempt`` is the sentence that says why it must be left alone, if it must. ``owner`` and
     ``title`` are for people; ``context`` is what an attempt will want to know when the target
     itself is gone. ``confirmed_labels`` are the alert's labels as Prometheus itself has them, and
-    ``active_since`` is when its condition began to hold, by this machine's clock.
+    ``active_since`` is when its condition began to hold, by this machine's clock. ``in_vain``
+    is the sentence that says why a lasting remediation has nothing to add: what it would do is so
+    already, or cannot be had. The ladder's next rung is then asked.
     """
 
     at: datetime
@@ -63,6 +65,7 @@ class Observation:
     context: Mapping[str, Fact] = field(default_factory=dict)
     confirmed_labels: Mapping[str, str] | None = None
     active_since: datetime | None = None
+    in_vain: str | None = None
 
     def report_of(self, source: Source) -> Report | None:
         """Return what *source* said, or None if it was not asked."""

@@ -457,6 +457,38 @@ def test_the_next_rung_is_the_first_with_allowance_left() -> None:
     assert first_again.number == 0
 
 
+COOLER = replace(a_rung("cap-power"), options={"limit": 70})
+
+
+def test_a_lasting_rung_that_is_in_vain_is_passed_over() -> None:
+    """The GPU is limited and hot all the same: what comes next is for that."""
+    policy = a_policy(a_rule(COOLER, a_rung("notify-only")))
+
+    first = decide(a_case(policy))
+    then = decide(a_case(policy, seen=replace(an_observation(), in_vain="it is limited already")))
+
+    assert isinstance(first, Remediate)
+    assert isinstance(then, Remediate)
+    assert (first.number, then.number) == (0, 1)
+
+
+def test_where_only_what_is_in_vain_is_left_a_person_has_to_look() -> None:
+    seen = replace(an_observation(), in_vain="it is limited to 200 W already")
+
+    decision = decide(a_case(a_policy(a_rule(COOLER)), seen=seen))
+
+    because = "it is limited to 200 W already: a person has to look"
+    assert decision == Hold(HoldReason.ATTEMPTS_EXHAUSTED, because)
+
+
+def test_nothing_that_does_not_last_is_ever_in_vain() -> None:
+    seen = replace(an_observation(), in_vain="it is limited to 200 W already")
+
+    decision = decide(a_case(a_policy(a_rule(a_rung())), seen=seen))
+
+    assert isinstance(decision, Remediate)
+
+
 def test_when_every_rung_is_spent_a_person_has_to_look() -> None:
     attempts = (an_attempt(NOON - 50 * MINUTE, rung=0), an_attempt(NOON - 30 * MINUTE, rung=1))
 
