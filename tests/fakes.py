@@ -25,6 +25,7 @@ from remediator.core.gpus import (
     GpuProcess,
     GpuSlot,
     LostReading,
+    PowerLimits,
     Reading,
     SlotReading,
 )
@@ -226,7 +227,8 @@ class FakeDocker:
 class FakeDriver:
     """The NVIDIA driver: slots, who is on them, how busy they are; silent with a reason.
 
-    ``health``, ``gauges`` and ``lost`` go by the UUID of a GPU, ``engines`` by a MIG device's own.
+    ``health``, ``gauges``, ``power_of`` and ``lost`` go by the UUID of a GPU, ``engines`` by a MIG
+    device's own.
     """
 
     def __init__(self) -> None:
@@ -237,6 +239,7 @@ class FakeDriver:
         self.lost: dict[str, str] = {}
         self.health_of: dict[str, GpuHealth] = {}
         self.gauges_of: dict[str, GpuGauges] = {}
+        self.power_of: dict[str, PowerLimits | None] = {}
         self.engines: dict[str, float] = {}
         self.silent = ""
 
@@ -285,6 +288,13 @@ class FakeDriver:
     def gauges(self, gpu_uuid: str) -> GpuGauges:
         self._answer_of(gpu_uuid)
         return self.gauges_of.get(gpu_uuid, GpuGauges(temperature_celsius=35))
+
+    def power_limits(self, gpu_uuid: str) -> PowerLimits | None:
+        self._answer()
+        if gpu_uuid not in {slot.parent_uuid for slot in self._slots.values()}:
+            raise TargetGoneError(f"the driver knows no GPU {gpu_uuid}")
+        self._answer_of(gpu_uuid)
+        return self.power_of.get(gpu_uuid, PowerLimits(400_000, 400_000, 400_000, 100_000, 400_000))
 
     def engine_active(self, slot: GpuSlot) -> float | None:
         self._answer_of(slot.parent_uuid)
@@ -427,6 +437,7 @@ class FakeFiring:
     labels: Mapping[str, str]
     active_since: datetime
     state: str = "firing"
+    value: float | None = None
     evaluated_ago: timedelta = SECOND
 
 
@@ -456,7 +467,8 @@ class FakePrometheus:
             return _says(Verdict.SILENT, f"{alert.name} was evaluated long ago")
         if exporter_must_answer and found.labels.get("instance") in self.down:
             return _says(Verdict.SILENT, f"the exporter {found.labels['instance']} is down")
-        report = Report(Source.PROMETHEUS, Verdict.AGREES, f"{alert.name} is firing")
+        says, facts = f"{alert.name} is firing", {"value": found.value}
+        report = Report(Source.PROMETHEUS, Verdict.AGREES, says, facts)
         told = {"summary": "it lies idle"}
         return Confirmation(report, found.active_since, told, found.labels)
 
@@ -577,9 +589,17 @@ class FakeHost:
             self.driver.use(uuid, self._next_pid)
         return self._next_pid
 
-    def fire(self, alert: Alert, *, since: timedelta = HOUR, state: str = "firing") -> None:
+    def fire(
+        self,
+        alert: Alert,
+        *,
+        since: timedelta = HOUR,
+        state: str = "firing",
+        value: float | None = None,
+    ) -> None:
         """Let Prometheus say that *alert* is what it says."""
-        self.prometheus.alerts.append(FakeFiring(alert.labels, self.clock.now() - since, state))
+        firing = FakeFiring(alert.labels, self.clock.now() - since, state, value)
+        self.prometheus.alerts.append(firing)
 
     def quench(self) -> None:
         """Let no alert fire any more."""

@@ -59,6 +59,18 @@ class Task:
     context: Mapping[str, Fact] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What lasts, or has lasted, on one target since nothing did, while one part is put back.
+
+    ``began`` are the tasks of all attempts, the oldest first and this one among them; ``remaining``
+    are those of the others that must go on lasting.
+    """
+
+    began: tuple[Task, ...]
+    remaining: tuple[Task, ...] = ()
+
+
 class Proof(enum.Enum):
     """What a verification found."""
 

@@ -7,6 +7,9 @@ a whole GPU; that pair is how everything here joins with DCGM.
 
 from dataclasses import dataclass
 
+# Limits are set in whole watts, and drivers may round what they are given.
+_MILLIWATTS = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class GpuSlot:
@@ -139,3 +142,41 @@ class GpuGauges:
     memory_clock_mhz: float | None = None
     double_bit_errors: int | None = None
     double_bit_errors_ever: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PowerLimits:
+    """The power limits of a physical GPU, in milliwatts.
+
+    ``current`` is the one that was set, ``enforced`` the one that it keeps to, which something
+    else may hold lower still. ``default`` is what it has when the driver was loaded, and what can
+    be set is from ``minimum`` to ``maximum``.
+    """
+
+    current: int
+    enforced: int
+    default: int
+    minimum: int
+    maximum: int
+
+    def share(self, percent: int) -> int:
+        """Return *percent* of the default in whole watts, or the nearest that can be set."""
+        return self.settable(self.default * percent // 100 // _MILLIWATTS * _MILLIWATTS)
+
+    def settable(self, milliwatts: int) -> int:
+        """Return *milliwatts*, or the nearest that can be set."""
+        return min(max(milliwatts, self.minimum), self.maximum)
+
+    def is_at(self, milliwatts: int) -> bool:
+        """Whether that is the limit that was set."""
+        return is_same_limit(self.current, milliwatts)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the GPU keeps to the limit that was set."""
+        return self.enforced <= self.current or self.is_at(self.enforced)
+
+
+def is_same_limit(milliwatts: int, other: int) -> bool:
+    """Whether two limits are one, give or take a watt."""
+    return abs(milliwatts - other) < _MILLIWATTS

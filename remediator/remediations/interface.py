@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from remediator.core.alerts import Alert
-from remediator.core.attempts import Task, Verification
+from remediator.core.attempts import Stack, Task, Verification
 from remediator.core.observation import Observation
 from remediator.core.policy import Options
 
@@ -59,4 +59,20 @@ class Remediation(Protocol):
 
     def verify(self, task: Task) -> Verification:
         """Return whether what should be so is so now, from fresh evidence."""
+        ...
+
+
+@runtime_checkable
+class Lasting(Protocol):
+    """A remediation whose effect is put back once no alert asks for it any more.
+
+    The engine calls `undo` when the incident is closed, also after a crash, and again until it
+    returns: what has been put back already, or changed by somebody else, is left as it is.
+    """
+
+    def undo(self, task: Task, steps: Steps, stack: Stack) -> str:
+        """Put it back, as far as *stack* allows; return a sentence about how it is now.
+
+        Raises SourceError or a RemediationError where it cannot be told or done yet.
+        """
         ...

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from remediator.core.containers import ContainerFacts
-from remediator.core.gpus import GpuSlot, Reading
+from remediator.core.gpus import Gpu, GpuGauges, GpuSlot, PowerLimits, Reading
 from remediator.core.holders import Holder
 from remediator.errors import SourceError
 from remediator.sources.accounts import Accounts
@@ -62,6 +62,18 @@ class DriverInTime:
     def __init__(self, driver: NvmlSource, timeout: timedelta) -> None:
         self._driver = driver
         self._in_time = InTime("the NVIDIA driver", timeout)
+
+    def gpus(self) -> tuple[Gpu, ...]:
+        """Return every GPU."""
+        return self._in_time.ask("", self._driver.gpus)
+
+    def gauges(self, gpu_uuid: str) -> GpuGauges:
+        """Return what a GPU's instruments show."""
+        return self._in_time.ask("", lambda: self._driver.gauges(gpu_uuid))
+
+    def power_limits(self, gpu_uuid: str) -> PowerLimits | None:
+        """Return a GPU's power limits."""
+        return self._in_time.ask("", lambda: self._driver.power_limits(gpu_uuid))
 
     def inventory(self) -> tuple[GpuSlot, ...]:
         """Return every slot."""

@@ -26,14 +26,16 @@ from remediator.core.gpus import (
     GpuHealth,
     GpuSlot,
     LostReading,
+    PowerLimits,
     Reading,
 )
-from remediator.errors import SourceError
-from remediator.sources.nvml_answers import is_driver_gone, is_forbidden
+from remediator.errors import SourceError, TargetGoneError
+from remediator.sources.nvml_answers import is_driver_gone, is_forbidden, is_unknown_gpu
 from remediator.sources.nvml_gpm import GpmSamples
 from remediator.sources.nvml_readings import (
     gauges_of,
     health_of,
+    power_limits_of,
     reading_of,
     utilization_by_process,
 )
@@ -125,6 +127,20 @@ class NvmlSource:
         """Return what a GPU's instruments show; SourceError too if that GPU is gone."""
         with self._asking(f"GPU {gpu_uuid}"):
             return gauges_of(pynvml.nvmlDeviceGetHandleByUUID(gpu_uuid))
+
+    def power_limits(self, gpu_uuid: str) -> PowerLimits | None:
+        """Return a GPU's power limits, None if it has none.
+
+        TargetGoneError if the driver knows no such GPU, SourceError if it is lost.
+        """
+        with self._asking(f"GPU {gpu_uuid}"):
+            try:
+                handle = pynvml.nvmlDeviceGetHandleByUUID(gpu_uuid)
+            except pynvml.NVMLError as error:
+                if not is_unknown_gpu(error):
+                    raise
+                raise TargetGoneError(f"the driver knows no GPU {gpu_uuid}") from error
+            return power_limits_of(handle)
 
     def release(self, within: timedelta = timedelta(seconds=2)) -> bool:
         """Close the driver, so that this process does not stand in a reset's way.

@@ -44,6 +44,11 @@ def is_gpu_gone(error: pynvml.NVMLError) -> bool:
     return error.value == pynvml.NVML_ERROR_GPU_IS_LOST or is_driver_gone(error)
 
 
+def is_unknown_gpu(error: pynvml.NVMLError) -> bool:
+    """Tell whether the driver has never heard of the GPU that was asked for."""
+    return bool(error.value == pynvml.NVML_ERROR_NOT_FOUND)
+
+
 def is_forbidden(error: pynvml.NVMLError) -> bool:
     """Tell whether the GPU is there, but not for us."""
     return bool(error.value == pynvml.NVML_ERROR_NO_PERMISSION)

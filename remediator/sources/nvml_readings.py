@@ -11,6 +11,7 @@ from remediator.core.gpus import (
     GpuHealth,
     GpuProcess,
     GpuSlot,
+    PowerLimits,
     RowRemapping,
     SlotReading,
 )
@@ -78,6 +79,17 @@ def gauges_of(handle: Any) -> GpuGauges:
         double_bit_errors=_double_bit_errors(handle, pynvml.NVML_VOLATILE_ECC),
         double_bit_errors_ever=_double_bit_errors(handle, pynvml.NVML_AGGREGATE_ECC),
     )
+
+
+def power_limits_of(handle: Any) -> PowerLimits | None:
+    """Return the power limits of the GPU, None if it has none; NVMLError if it is gone."""
+    current = or_none(partial(pynvml.nvmlDeviceGetPowerManagementLimit, handle))
+    enforced = or_none(partial(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle))
+    default = or_none(partial(pynvml.nvmlDeviceGetPowerManagementDefaultLimit, handle))
+    span = or_none(partial(pynvml.nvmlDeviceGetPowerManagementLimitConstraints, handle))
+    if current is None or enforced is None or default is None or span is None:
+        return None
+    return PowerLimits(int(current), int(enforced), int(default), int(span[0]), int(span[1]))
 
 
 def utilization_by_process(handle: Any, since: int) -> Mapping[int, float] | None:

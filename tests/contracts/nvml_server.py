@@ -12,8 +12,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from remediator.core.gpus import Gpu, GpuGauges, GpuHealth, GpuSlot, Reading
-from remediator.errors import SourceError
+from remediator.core.gpus import Gpu, GpuGauges, GpuHealth, GpuSlot, PowerLimits, Reading
+from remediator.errors import SourceError, TargetGoneError
 from remediator.sources.nvml import NvmlSource
 from tests.peers.gpu.host import GpuHost
 
@@ -50,6 +50,10 @@ class RemoteDriver:
         found: GpuGauges = self._ask("gauges", gpu_uuid)
         return found
 
+    def power_limits(self, gpu_uuid: str) -> PowerLimits | None:
+        found: PowerLimits | None = self._ask("power_limits", gpu_uuid)
+        return found
+
     def engine_active(self, slot: GpuSlot) -> float | None:
         found: float | None = self._ask("engine_active", slot)
         return found
@@ -75,7 +79,7 @@ class RemoteDriver:
         pickle.dump((method, arguments), self._process.stdin)
         self._process.stdin.flush()
         answer = pickle.load(self._process.stdout)  # noqa: S301 - our own process
-        if isinstance(answer, SourceError):
+        if isinstance(answer, SourceError | TargetGoneError):
             raise answer
         return answer
 
@@ -89,7 +93,7 @@ def _serve() -> None:
             return
         try:
             answer = getattr(source, method)(*arguments)
-        except SourceError as error:
+        except (SourceError, TargetGoneError) as error:
             answer = error
         pickle.dump(answer, sys.stdout.buffer)
         sys.stdout.buffer.flush()
