@@ -86,6 +86,11 @@ class WorkerMetrics:
             ["remediation"],
             registry=registry,
         )
+        self.lasting_effects = Gauge(
+            "remediator_lasting_effects",
+            "What remediations did and have not put back yet.",
+            registry=registry,
+        )
         self.breaker_open = Gauge(
             "remediator_breaker_open",
             "Whether the breaker is open: nothing destructive is done until a person closes it.",

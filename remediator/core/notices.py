@@ -29,6 +29,7 @@ class NoticeKind(enum.Enum):
     WARNING = "warning"
     ACTED = "acted"
     FAILED = "failed"
+    RESTORED = "restored"
     ESCALATED = "escalated"
     INFORMED = "informed"
     APPROVAL_WANTED = "approval_wanted"
@@ -108,6 +109,19 @@ def failed(matter: Matter, remediation: str, message: str) -> Notice:
         NoticeKind.FAILED,
         f"{remediation} failed for {clean(matter.title)} on {clean(matter.host)}",
         _body(matter, f"{remediation} did not succeed: {clean(message)}.", _SHOW.format(matter)),
+    )
+
+
+def restored(matter: Matter, remediation: str, outcome: str) -> Notice:
+    """Return the notice that what a remediation did has been put back."""
+    return Notice(
+        NoticeKind.RESTORED,
+        f"{remediation} has ended for {clean(matter.title)} on {clean(matter.host)}",
+        _body(
+            matter,
+            f"Nothing asks for it any more, and {remediation} has ended: {clean(outcome)}.",
+            _SHOW.format(matter),
+        ),
     )
 
 

@@ -128,6 +128,9 @@ class Carrying:
         with self._parts.journal.transaction():
             why = self._stopped(planned)
             if why is None:
+                if offer_of(planned.remediation).lasting:
+                    # Whatever happens from here on, it is put back.
+                    self._parts.journal.lasting.begin(planned.id, self._parts.clock.now())
                 return self._attempts.claim(planned.id, self._parts.clock.now())
             self._settle(planned, AttemptState.REFUSED, f"not carried out: {why}")
         return False
@@ -138,6 +141,8 @@ class Carrying:
         paused = operations.pause_reason()
         if paused is not None:
             return f"paused: {paused}"
+        if self._parts.journal.lasting.is_being_undone(planned.target_key):
+            return "what was done to it before is being put back"
         breaker = operations.breaker()
         if breaker.open_because is not None and offer_of(planned.remediation).destructive:
             return f"the breaker is open: {breaker.open_because}"
@@ -258,7 +263,9 @@ class Carrying:
         with journal.transaction():
             if not self._attempts.move(record.id, state, told, now):
                 return
-            if state is not AttemptState.REFUSED:
+            if state is AttemptState.REFUSED:
+                journal.lasting.drop(record.id)
+            else:
                 journal.incidents.settle(record.incident, f"{record.remediation} {state.value}")
             self._tell(record, state, told, now)
             # What was refused spends no allowance: it must not be tried again without a pause.

@@ -18,6 +18,7 @@ from remediator.engine.outbox import Outbox
 from remediator.engine.parts import EngineParts
 from remediator.engine.pools import Pools
 from remediator.engine.pruning import Pruning
+from remediator.engine.undoing import Undoing
 from remediator.errors import InboxError, JournalError, StoreError
 from remediator.inbox.bell import Bell
 from remediator.inbox.store import Inbox
@@ -66,6 +67,7 @@ class Worker:
         self._pruning = Pruning(parts.journal, parts.clock, parts.keep)
         self._looking = Looking(parts)
         self._carrying = Carrying(parts, self._stopping, self._looking.reconsider)
+        self._undoing = Undoing(parts)
         self._lookers = ThreadPoolExecutor(_LOOKERS, thread_name_prefix="look")
         self._hands = Pools(workers, "attempt")
         self._checkers = Pools(_CHECKERS, "check")
@@ -115,6 +117,8 @@ class Worker:
             self._take_up()
             for incident in self._parts.journal.incidents.due(self._parts.clock.now()):
                 self._hand_out_look(incident)
+            for attempt in self._undoing.take_due():
+                self._hands.submit("undo", partial(self._undo, attempt))
             self._pruning.step()
             self._parts.metrics.notices_waiting.set(self._parts.journal.notices.waiting())
             is_open = self._parts.journal.operations.breaker_in_force() is not None
@@ -216,6 +220,16 @@ class Worker:
                 self._let_go(attempt)
             else:
                 self._checkers.submit(unproven.record.remediation, partial(self._check, unproven))
+
+    def _undo(self, attempt: int) -> None:
+        try:
+            if self._stopping.is_set():
+                return
+            if self._guarded(f"putting back attempt {attempt}", self._undoing.undo, attempt):
+                # Where its turn has not come the bell stays silent, or this would go in a circle.
+                self._done()
+        finally:
+            self._undoing.let_go(attempt)
 
     def _let_go(self, attempt: int) -> None:
         with self._lock:

@@ -15,6 +15,7 @@ from remediator.journal.attempts import Attempts
 from remediator.journal.decisions import Decisions
 from remediator.journal.incidents import Incidents
 from remediator.journal.intake import Intake
+from remediator.journal.lasting import LastingEffects
 from remediator.journal.notices import Notices
 from remediator.journal.operations import Operations
 
@@ -33,6 +34,7 @@ class Journal:
         self.incidents = Incidents(database)
         self.decisions = Decisions(database)
         self.attempts = Attempts(database)
+        self.lasting = LastingEffects(database)
         self.notices = Notices(database)
         self.approvals = Approvals(database)
         self.operations = Operations(database)

@@ -97,6 +97,10 @@ def _of_attempts(journal: Journal, attempts: list[AttemptRecord]) -> Iterator[Ev
         if attempt.ended_at is not None:
             text = f"{name} {attempt.state.value}: {attempt.message}"
             yield Event(attempt.ended_at, "settled", text)
+        lasted = journal.lasting.of_attempt(attempt.id)
+        if lasted is not None:
+            at, text = lasted.at, f"{name}: {lasted.result}"
+            yield Event(at, "restored" if lasted.is_over else "to restore", text)
 
 
 def _unfinished(attempt: AttemptRecord) -> str:

@@ -28,6 +28,7 @@ from remediator.engine.intake import Intake
 from remediator.engine.looking import Looking
 from remediator.engine.outbox import Outbox
 from remediator.engine.parts import EngineParts
+from remediator.engine.undoing import Undoing
 from remediator.engine.worker import Worker
 from remediator.errors import JournalError
 from remediator.inbox.bell import Bell
@@ -106,6 +107,7 @@ class EngineSite:
         self.commands = Commands(self.parts)
         self.looking = Looking(self.parts)
         self.carrying = Carrying(self.parts, self.stopping, self.looking.reconsider)
+        self.undoing = Undoing(self.parts)
         self.mail, self.wall = FakeNotifier("mail"), FakeNotifier("wall")
         self.outboxes = [self.outbox(self.mail), self.outbox(self.wall)]
 
@@ -150,6 +152,15 @@ class EngineSite:
         while self.journal.incidents.due(self.clock.now()):
             for attempt in self.look():
                 self.carrying.carry_out(attempt)
+        self.put_back()
+
+    def put_back(self) -> None:
+        """Put back what nothing asks for any more."""
+        for attempt in self.undoing.take_due():
+            try:
+                self.undoing.undo(attempt)
+            finally:
+                self.undoing.let_go(attempt)
 
     def carry_out(self, attempt: int) -> None:
         """Carry out an attempt, and look for its effect until that is proven or it is too late."""
