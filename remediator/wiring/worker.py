@@ -16,6 +16,7 @@ from typing import IO
 from prometheus_client import CollectorRegistry, start_http_server
 
 from remediator.actuators.containers import ContainerActuator
+from remediator.actuators.power import PowerActuator
 from remediator.actuators.processes import ProcessActuator
 from remediator.clock import Clock, SystemClock
 from remediator.config.limits_file import LimitsFile
@@ -34,6 +35,7 @@ from remediator.notifiers.address_book import AddressBook
 from remediator.notifiers.interface import Notifier
 from remediator.notifiers.mail import Mail
 from remediator.notifiers.wall import Wall
+from remediator.remediations.cap_power import CapPower
 from remediator.remediations.interface import Remediation
 from remediator.remediations.kill_orphan import KillOrphan
 from remediator.remediations.notify_only import NotifyOnly
@@ -98,6 +100,7 @@ def make_remediations(settings: Settings, limits: LimitsFile) -> dict[str, Remed
             ProcessActuator(kernel),
             permitted,
         ),
+        CapPower(prometheus, driver, PowerActuator(settings.docker_timeout)),
         NotifyOnly(prometheus),
     ]
     return {remediation.name: remediation for remediation in made}

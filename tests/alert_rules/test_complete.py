@@ -190,7 +190,7 @@ def test_only_these_rules_of_the_example_policy_go_further_than_telling() -> Non
         rule.name for rule in POLICY_RULES for rung in rule.rungs if offer_of(rung.remediation).acts
     }
 
-    assert acting == {"idle container", "orphan process"}
+    assert acting == {"idle container", "orphan process", "hot GPU"}
 
 
 def test_each_route_case_has_the_labels_that_the_tests_of_its_rule_show() -> None:

@@ -69,12 +69,12 @@ CASES = {
         ],
         [],
     ),
-    "a hot GPU": (
+    "a hot GPU, whose power is limited until neither alert fires": (
         [
             f"DS01GPUCriticalTemperature {DCGM} UUID=GPU-a gpu=0",
-            f"DS01GPUHighTemperature {DCGM} UUID=GPU-b gpu=1",
+            f"DS01GPUHighTemperature {DCGM} UUID=GPU-a gpu=0",
         ],
-        [f"DS01GPUHighTemperature {DCGM} UUID=GPU-a gpu=0"],
+        [],
     ),
     "a GPU that wants a reset, as two exporters tell it": (
         [
