@@ -7,6 +7,7 @@ here asks or stops anything: states come in, an order goes out.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import Enum
 
 from remediator.core.services import UnitLinks, UnitState
@@ -22,6 +23,10 @@ _NEVER = frozenset(
         *("default.target", "network.target", "network-online.target"),
     }
 )
+# A unit that runs for less may be in the middle of a crash loop; also one that systemd has had to
+# restart, for somewhat longer.
+_STEADY_AFTER = timedelta(seconds=10)
+_STEADY_AFTER_RESTARTS = timedelta(minutes=1)
 _NEVER_PREFIXES = ("systemd-", "remediator")
 
 
@@ -36,8 +41,8 @@ class MemberKind(Enum):
 class Member:
     """One unit or container as it was before anything was touched; ``was`` says it in words.
 
-    ``ran``: it has to run again. ``must_stop``: it is not quiet. ``steady``: it was up, and not
-    between two tries of a crash loop. ``alone``: starting it must not start what it wants, because
+    ``ran``: it has to run again. ``must_stop``: it is not quiet. ``steady``: it was up, and in no
+    crash loop. ``alone``: starting it must not start what it wants, because
     that was down. ``identity`` is a container's id.
     """
 
@@ -107,6 +112,7 @@ def plan(
     asked: Sequence[str],
     states: Mapping[str, UnitState],
     links: Mapping[str, UnitLinks],
+    now: datetime,
     containers: Sequence[Member] = (),
 ) -> tuple[Member, ...]:
     """Return all that is involved, in the order in which to stop what is not quiet.
@@ -120,7 +126,7 @@ def plan(
     order = dict.fromkeys(first)
     for name in names:
         _visit(name, links, order, set())
-    units = [_member(name, states, links) for name in order if name in names]
+    units = [_member(name, states, links, now) for name in order if name in names]
     return (*units[: len(first)], *containers, *units[len(first) :])
 
 
@@ -147,7 +153,9 @@ def _visit(
     order[name] = None
 
 
-def _member(name: str, states: Mapping[str, UnitState], links: Mapping[str, UnitLinks]) -> Member:
+def _member(
+    name: str, states: Mapping[str, UnitState], links: Mapping[str, UnitLinks], now: datetime
+) -> Member:
     state = states[name]
     others = (states[other] for other in pulled_in([name], states, links))
     return Member(
@@ -155,9 +163,16 @@ def _member(name: str, states: Mapping[str, UnitState], links: Mapping[str, Unit
         was=str(state),
         ran=state.is_running,
         must_stop=not state.is_quiet,
-        steady=state.is_running and state.sub != "auto-restart",
+        steady=state.is_running and not _may_loop(state, now),
         alone=any(other.load == "loaded" and not other.is_running for other in others),
     )
+
+
+def _may_loop(state: UnitState, now: datetime) -> bool:
+    if state.sub == "auto-restart":
+        return True
+    steady_after = _STEADY_AFTER_RESTARTS if state.n_restarts else _STEADY_AFTER
+    return state.active_since is None or now - state.active_since < steady_after
 
 
 def _obstacle(state: UnitState) -> str:

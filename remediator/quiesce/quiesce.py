@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NoReturn
 
 from remediator.clock import Clock
 from remediator.core.quiescing import (
@@ -32,7 +33,7 @@ from remediator.errors import (
 )
 from remediator.quiesce.interface import Hands
 from remediator.quiesce.lock import QuiesceLock
-from remediator.quiesce.record import Record
+from remediator.quiesce.record import QuiesceRecord, Record
 from remediator.quiesce.restoring import RestoreTimes, Restoring
 
 log = logging.getLogger(__name__)
@@ -78,20 +79,20 @@ class Quiesce:
         by the worker. An error of the block itself is passed on, once all was restored.
         """
         with self.lock.held(why):
-            members, number = self._begin(why)
+            known = self._begin(why)
             try:
-                self._stop_all(members, number, within)
+                self._stop_all(known, within)
             except (RemediationError, SourceError, RecordError) as error:
-                self._take_back(error)
+                self._take_back(known, error)
             except BaseException:
-                self._report(self._restoring.restore())
+                self._report(self._restoring.restore(known))
                 raise
             try:
-                yield tuple(member.name for member in members if member.ran)
+                yield tuple(recorded.member.name for recorded in known.outstanding)
             except BaseException:
-                self._report(self._restoring.restore())
+                self._report(self._restoring.restore(known))
                 raise
-            troubles = self._restoring.restore()
+            troubles = self._restoring.restore(known)
             if troubles:
                 self._report(troubles)
                 raise EffectUnknownError(_not_running(troubles))
@@ -106,13 +107,13 @@ class Quiesce:
         if self.lock.holder() is not None:
             return None
         with self.lock.held("restoring what was stopped"):
-            return self._restoring.restore(tries=1)
+            return self._restoring.restore(tries=2)
 
-    def _begin(self, why: str) -> tuple[tuple[Member, ...], int]:
+    def _begin(self, why: str) -> QuiesceRecord:
         """Look at everything and write it down, before anything is touched."""
         try:
             members = self._planned(tuple(self._kept_containers()))
-            return members, self._record.begin(why, members, self._clock.now())
+            return self._record.begin(why, members, self._clock.now())
         except (SourceError, RecordError) as error:
             raise RefusedError(f"nothing was stopped: {error}") from error
 
@@ -128,7 +129,7 @@ class Quiesce:
         if reasons := obstacles(asked, states):
             raise RefusedError(f"nothing was stopped: {'; '.join(reasons)}")
         self._look_on(lambda: pulled_in(names, states, links), states, links)
-        return plan(asked, states, links, containers)
+        return plan(asked, states, links, self._clock.now(), containers)
 
     def _look_on(
         self,
@@ -155,18 +156,18 @@ class Quiesce:
                 identity="" if found is None else found.id,
             )
 
-    def _stop_all(self, members: Sequence[Member], number: int, within: timedelta) -> None:
+    def _stop_all(self, quiesce: QuiesceRecord, within: timedelta) -> None:
         deadline = time.monotonic() + within.total_seconds()
-        for position, member in enumerate(members):
+        for position, member in enumerate(recorded.member for recorded in quiesce.members):
             if not member.must_stop:
                 continue
             left = timedelta(seconds=deadline - time.monotonic())
             if left <= timedelta():
                 raise EffectUnknownError(f"no time was left to stop {member.name}")
-            self._record.stopping(number, position, self._clock.now())
+            self._record.stopping(quiesce.id, position, self._clock.now())
             self._stop(member, left)
-            self._record.stopped(number, position, self._clock.now())
-        self._check_quiet(members)
+            self._record.stopped(quiesce.id, position, self._clock.now())
+        self._check_quiet([recorded.member for recorded in quiesce.members])
 
     def _stop(self, member: Member, left: timedelta) -> None:
         log.info("%s is stopped: it was %s", member.name, member.was)
@@ -183,9 +184,9 @@ class Quiesce:
         if back:
             raise EffectUnknownError(f"something starts again what was stopped: {', '.join(back)}")
 
-    def _take_back(self, error: Exception) -> None:
-        """Restore what was stopped so far, and say what came of it; always raises."""
-        troubles = self._restoring.restore()
+    def _take_back(self, known: QuiesceRecord, error: Exception) -> NoReturn:
+        """Restore what was stopped so far, and say what came of it."""
+        troubles = self._restoring.restore(known)
         self._report(troubles)
         if troubles:
             raise EffectUnknownError(f"{error}; {_not_running(troubles)}") from error

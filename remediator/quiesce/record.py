@@ -60,8 +60,8 @@ class Record:
         """Open the record in *folder* for looking; RecordError while there is none."""
         return cls(open_reader(folder / FILE, RecordError, __package__ or ""))
 
-    def begin(self, why: str, members: Sequence[Member], now: datetime) -> int:
-        """Write down all *members* before any of them is touched; return the quiesce's number."""
+    def begin(self, why: str, members: Sequence[Member], now: datetime) -> QuiesceRecord:
+        """Write down all *members* before any of them is touched; return what was written."""
         with self._database.transaction() as connection:
             # What is over is history: the last ones are kept for whoever asks.
             connection.execute(
@@ -78,7 +78,11 @@ class Record:
                 " steady, alone) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(number, place, *_columns(member)) for place, member in enumerate(members)],
             )
-        return number
+        recorded = (
+            Recorded(number, place, member, is_stopped=False, is_outstanding=member.ran, trouble="")
+            for place, member in enumerate(members)
+        )
+        return QuiesceRecord(number, why, now, tuple(recorded))
 
     def stopping(self, quiesce: int, position: int, now: datetime) -> None:
         """Write down that a member is about to be stopped."""

@@ -41,21 +41,35 @@ class Restoring:
         self._clock = clock
         self._times = times
 
-    def restore(self, tries: int = _TRIES) -> Mapping[str, str]:
-        """Restore all, trying a few times; return what does not run again, and why."""
-        troubles = self._restore_once()
+    def restore(
+        self, known: QuiesceRecord | None = None, *, tries: int = _TRIES
+    ) -> Mapping[str, str]:
+        """Restore all, trying a few times; return what does not run again, and why.
+
+        *known* is what the caller remembers of its own, should the record be lost meanwhile.
+        """
+        troubles = self._restore_once(known)
         for _ in range(tries - 1):
             if not troubles:
                 break
             time.sleep(self._times.rest.total_seconds())
-            troubles = self._restore_once()
+            troubles = self._restore_once(known)
         return troubles
 
-    def _restore_once(self) -> dict[str, str]:
+    def _restore_once(self, known: QuiesceRecord | None) -> dict[str, str]:
         troubles: dict[str, str] = {}
-        for quiesce in self._record.unfinished():
+        for quiesce in self._unfinished(known):
             troubles |= self._restore_one(quiesce)
         return troubles
+
+    def _unfinished(self, known: QuiesceRecord | None) -> tuple[QuiesceRecord, ...]:
+        try:
+            return self._record.unfinished()
+        except RecordError as error:
+            if known is None:
+                raise
+            log.error("what was stopped is restored from memory: %s", error)  # noqa: TRY400
+            return (known,)
 
     def _restore_one(self, quiesce: QuiesceRecord) -> dict[str, str]:
         """Start what is outstanding, in order; one that fails keeps none of the others down."""
@@ -72,10 +86,13 @@ class Restoring:
                 else:
                     reopened |= self._make_way(member, by_name)
                     self._start_unit(member)
-            except (RemediationError, SourceError) as error:
+            except (RemediationError, SourceError, RecordError) as error:
                 troubles[member.name] = str(error)
             else:
                 up.append(by_name[member.name])
+        # One that was dealt with before it had to make way for another has its turn in the next try.
+        left = reopened - {recorded.member.name for recorded in up} - set(troubles)
+        troubles |= dict.fromkeys(left, "it had to make way for a socket")
         troubles |= self._unsettled(up)
         self._write_down(quiesce, up, troubles)
         return troubles
@@ -87,22 +104,25 @@ class Restoring:
             self._services.start(member.name, self._times.start, alone=member.alone)
 
     def _make_way(self, member: Member, by_name: Mapping[str, Recorded]) -> set[str]:
-        """Stop the services that keep a socket from being started; they are started after it.
+        """Stop what keeps a socket from being started: its service, while that runs.
 
-        A crash may have come after the socket was stopped and before its service was. Only what is
-        in the record is stopped, so that the record brings it back.
+        A crash may have come after the socket was stopped and before its service was. What would
+        start the service again at once is stopped as well. Only what is in the record is touched,
+        and taken up in it again before: the names are returned, and started after the socket.
         """
         if not member.name.endswith(".socket") or self._state(member.name).is_running:
             return set()
-        made = set()
-        for name in self._services.links([member.name])[member.name].starts:
-            recorded = by_name.get(name)
-            if recorded is None or not recorded.member.ran or not self._state(name).is_running:
-                continue
-            self._record.reopen(recorded.quiesce, recorded.position)
+        services = self._services.links([member.name])[member.name].starts
+        running = [name for name in services if self._state(name).is_running]
+        if not all(name in by_name and by_name[name].member.ran for name in running):
+            return set()
+        starters = [n for name in running for n in self._services.links([name])[name].started_by]
+        ours = [n for n in starters if n in by_name and by_name[n].member.ran]
+        way = [n for n in ours if self._state(n).is_running] + running
+        for name in way:
+            self._record.reopen(by_name[name].quiesce, by_name[name].position)
             self._services.stop(name, self._times.start)
-            made.add(name)
-        return made
+        return set(way)
 
     def _start_container(self, member: Member) -> None:
         found = self._containers.look(member.name)
@@ -114,21 +134,24 @@ class Restoring:
             self._containers.start(found.id)
 
     def _unsettled(self, up: list[Recorded]) -> dict[str, str]:
-        """Return which units that were up steadily before are not so now, watched together."""
-        names = [
-            recorded.member.name
+        """Return which units do not stay up, watched together; a crash loop may be one again."""
+        steady = {
+            recorded.member.name: recorded.member.steady
             for recorded in up
-            if recorded.member.steady and recorded.member.kind is MemberKind.UNIT
-        ]
-        if not names:
+            if recorded.member.kind is MemberKind.UNIT
+        }
+        if not steady:
             return {}
         try:
-            before = self._services.states(names)
+            before = self._services.states(steady)
             time.sleep(self._times.settle.total_seconds())
-            now = self._services.states(names)
+            now = self._services.states(steady)
         except SourceError as error:
-            return dict.fromkeys(names, str(error))
-        found = {name: unsettled(before[name], now[name]) for name in names}
+            return dict.fromkeys(steady, str(error))
+        found = {
+            name: unsettled(before[name], now[name]) if is_steady else _is_down(now[name])
+            for name, is_steady in steady.items()
+        }
         return {name: f"it does not stay up: {why}" for name, why in found.items() if why}
 
     def _write_down(
@@ -146,6 +169,10 @@ class Restoring:
 
     def _state(self, name: str) -> UnitState:
         return self._services.states([name])[name]
+
+
+def _is_down(state: UnitState) -> str | None:
+    return None if state.is_running or state.has_done_its_work else f"it is {state}"
 
 
 @contextlib.contextmanager

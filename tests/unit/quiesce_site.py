@@ -10,7 +10,7 @@ from remediator.quiesce.lock import QuiesceLock
 from remediator.quiesce.quiesce import Quiesce, Quiesced
 from remediator.quiesce.record import FILE, Record
 from remediator.quiesce.restoring import RestoreTimes
-from tests.builders import MINUTE, SECOND
+from tests.builders import HOUR, MINUTE, NOON, SECOND
 from tests.fakes import HandClock
 from tests.fakes_services import FakeContainers, FakeServices
 from tests.unit.mortal import MortalDatabase
@@ -28,7 +28,7 @@ class QuiesceSite:
     asked: Quiesced
     services: FakeServices = field(default_factory=FakeServices)
     containers: FakeContainers = field(default_factory=FakeContainers)
-    clock: HandClock = field(default_factory=HandClock)
+    clock: HandClock = field(default_factory=lambda: HandClock(NOON + HOUR))
 
     def __post_init__(self) -> None:
         self.quiesce = self.life()

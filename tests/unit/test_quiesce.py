@@ -174,6 +174,19 @@ def test_a_record_that_breaks_on_the_way_keeps_nothing_down(folder: Path) -> Non
     assert site.services.running() == {GOOD, "idle.service"}
 
 
+def test_a_record_that_is_lost_on_the_way_keeps_nothing_down(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = a_site(folder, "good", "idle")
+    site.services.put(GOOD, "idle")
+
+    with site.quiesce.quiesced("a test", WITHIN):
+        break_record(folder)
+
+    assert site.services.running() == {GOOD, "idle.service"}
+    assert "restored from memory" in caplog.text
+
+
 def forbid_writing(folder: Path) -> None:
     with contextlib.closing(sqlite3.connect(folder / FILE)) as other, other:
         other.execute(

@@ -15,12 +15,13 @@ from remediator.core.quiescing import (
     restore_order,
 )
 from remediator.core.services import UnitLinks, UnitState
+from tests.builders import HOUR, NOON, SECOND
 
 BOX = Member("exporter", MemberKind.CONTAINER, ran=True, must_stop=True)
 
 
 def up(name: str) -> UnitState:
-    return UnitState(name, active="active", sub="running")
+    return UnitState(name, active="active", sub="running", active_since=NOON - HOUR)
 
 
 def down(name: str) -> UnitState:
@@ -69,7 +70,7 @@ def test_what_starts_others_is_stopped_first_and_dependents_before_what_they_nee
     states = world(up(A), up(B), up(C), up("c.timer"))
     links = linked(states, a=UnitLinks(takes_down=(B, C)), c=UnitLinks(started_by=("c.timer",)))
 
-    members = plan([A], states, links, [BOX])
+    members = plan([A], states, links, NOON, [BOX])
 
     assert [member.name for member in members] == ["c.timer", "exporter", B, C, A]
 
@@ -77,14 +78,14 @@ def test_what_starts_others_is_stopped_first_and_dependents_before_what_they_nee
 def test_without_links_the_order_is_the_one_asked_for() -> None:
     states = world(up(C), up(A), up(B))
 
-    assert [m.name for m in plan([C, A, B], states, linked(states))] == [C, A, B]
+    assert [m.name for m in plan([C, A, B], states, linked(states), NOON)] == [C, A, B]
 
 
 def test_two_that_require_each_other_are_both_planned() -> None:
     states = world(up(A), up(B))
     links = linked(states, a=UnitLinks(takes_down=(B,)), b=UnitLinks(takes_down=(A,)))
 
-    assert {member.name for member in plan([A], states, links)} == {A, B}
+    assert {member.name for member in plan([A], states, links, NOON)} == {A, B}
 
 
 def test_what_ran_is_restored_in_reverse_with_sockets_first_and_timers_last() -> None:
@@ -121,7 +122,7 @@ def test_exactly_what_runs_or_comes_back_by_itself_is_restored(
 ) -> None:
     states = world(state)
 
-    [member] = plan([A], states, linked(states))
+    [member] = plan([A], states, linked(states), NOON)
 
     assert (member.ran, member.must_stop) == (ran, must_stop)
     assert member.was == str(state)
@@ -132,16 +133,32 @@ def test_a_socket_whose_service_is_down_comes_back_alone() -> None:
     states = world(down(A), up("a.socket"))
     links = linked(states, a=UnitLinks(started_by=("a.socket",)))
 
-    members = plan([A], states, links)
+    members = plan([A], states, links, NOON)
 
     assert [m.name for m in members if m.must_stop] == ["a.socket"]
     assert [m.name for m in restore_order(members)] == ["a.socket"]
 
 
-def test_a_crash_loop_need_not_be_steady_afterwards() -> None:
-    states = world(replace(up(A), active="activating", sub="auto-restart"), up(B))
+@pytest.mark.parametrize(
+    ("state", "steady"),
+    [
+        pytest.param(up(A), True, id="never restarted"),
+        pytest.param(
+            replace(up(A), active="activating", sub="auto-restart"), False, id="between two tries"
+        ),
+        pytest.param(
+            replace(up(A), n_restarts=3, active_since=NOON - 20 * SECOND), False, id="during a try"
+        ),
+        pytest.param(replace(up(A), active_since=NOON - SECOND), False, id="during the first try"),
+        pytest.param(replace(up(A), active_since=NOON - 20 * SECOND), True, id="runs for a while"),
+        pytest.param(replace(up(A), n_restarts=3), True, id="crashed long ago"),
+        pytest.param(down(A), False, id="down"),
+    ],
+)
+def test_a_crash_loop_need_not_be_steady_afterwards(state: UnitState, steady: bool) -> None:
+    states = world(state)
 
-    assert [m.steady for m in plan([A, B], states, linked(states))] == [False, True]
+    assert [m.steady for m in plan([A], states, linked(states), NOON)] == [steady]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +175,7 @@ def test_what_was_down_is_not_started_along(wanted: UnitState, alone: bool) -> N
     links = linked(states, a=UnitLinks(pulls_in=(B, "system.slice", "basic.target")))
     assert pulled_in([A], states, links) == (B,)
 
-    [member] = plan([A], {**states, B: wanted}, {**links, B: UnitLinks()})
+    [member] = plan([A], {**states, B: wanted}, {**links, B: UnitLinks()}, NOON)
 
     assert member.alone is alone
 
@@ -167,7 +184,7 @@ def test_what_runs_already_pulls_in_what_was_down() -> None:
     states = world(up(A), up(B), down(C))
     links = linked(states, a=UnitLinks(pulls_in=(B,)), b=UnitLinks(pulls_in=(C, A)))
 
-    assert [member.alone for member in plan([A], states, links)] == [True]
+    assert [member.alone for member in plan([A], states, links, NOON)] == [True]
 
 
 def test_what_a_unit_that_is_down_would_pull_in_does_not_matter() -> None:
