@@ -90,7 +90,7 @@ class Restoring:
                 troubles[member.name] = str(error)
             else:
                 up.append(by_name[member.name])
-        # One that was dealt with before it had to make way for another has its turn in the next try.
+        # What was dealt with, and had to make way for another after that, has the next try.
         left = reopened - {recorded.member.name for recorded in up} - set(troubles)
         troubles |= dict.fromkeys(left, "it had to make way for a socket")
         troubles |= self._unsettled(up)
