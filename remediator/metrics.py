@@ -96,6 +96,11 @@ class WorkerMetrics:
             "Whether the breaker is open: nothing destructive is done until a person closes it.",
             registry=registry,
         )
+        self.quiesced_services = Gauge(
+            "remediator_quiesced_services",
+            "Services and containers that were stopped for some work and do not run again yet.",
+            registry=registry,
+        )
         self.backlog = Gauge(
             "remediator_backlog_deliveries",
             "Deliveries stored but not yet taken.",

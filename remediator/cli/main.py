@@ -1,6 +1,7 @@
 """The command line: which command there is, and what its ending means to a shell.
 
 Exit codes: 0 done · 1 could not, or the answer is no · 2 usage · 3 a bug · 130 interrupted.
+``quiesce`` has the command's own, and 124 to 127 for what becomes of the services.
 """
 
 import argparse
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from remediator import __version__
-from remediator.cli import backup, export, incidents, operate, programs, simulate
+from remediator.cli import backup, export, incidents, operate, programs, quiesce, simulate
 from remediator.errors import ConfigError, RemediatorError
 from remediator.logs import set_up_logging
 
@@ -76,6 +77,7 @@ def make_parser() -> argparse.ArgumentParser:
     operate.add_to(subparsers)
     simulate.add_to(subparsers)
     backup.add_to(subparsers)
+    quiesce.add_to(subparsers)
     return parser
 
 

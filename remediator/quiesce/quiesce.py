@@ -109,6 +109,10 @@ class Quiesce:
         with self.lock.held("restoring what was stopped"):
             return self._restoring.restore(tries=2)
 
+    def give_up(self, name: str) -> bool:
+        """Let go of what is outstanding under *name*; False if nothing is. Hold the lock."""
+        return self._record.give_up(name, self._clock.now())
+
     def _begin(self, why: str) -> QuiesceRecord:
         """Look at everything and write it down, before anything is touched."""
         try:

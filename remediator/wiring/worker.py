@@ -49,6 +49,7 @@ from remediator.sources.nvml import NvmlSource
 from remediator.sources.proc import ProcSource
 from remediator.sources.prometheus import PrometheusSource
 from remediator.wiring.policy_file import PolicyFile
+from remediator.wiring.quiesce import MadeQuiesce, make_quiesce
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class MadeWorker:
     journal: Journal
     bell: Bell
     lock: IO[str]
+    quiesce: MadeQuiesce
 
 
 def make_remediations(settings: Settings, limits: LimitsFile) -> dict[str, Remediation]:
@@ -113,6 +115,10 @@ def make_worker(
     policy()
     limits = LimitsFile(settings.limits)
     lock = _only_worker(settings.state_dir)
+    quiesce = make_quiesce(settings, clock)
+    metrics.quiesced_services.set_function(quiesce.recovery.stopped_count)
+    # Before anything else: what a crash has left stopped is what everybody is missing.
+    quiesce.recovery.start()
     journal = Journal.for_worker(settings.state_dir)
     parts = EngineParts(
         host=settings.host,
@@ -137,7 +143,7 @@ def make_worker(
         outboxes,
         settings.workers,
     )
-    return MadeWorker(worker, journal, bell, lock)
+    return MadeWorker(worker, journal, bell, lock, quiesce)
 
 
 def _only_worker(folder: Path) -> IO[str]:
@@ -181,6 +187,7 @@ def run_worker(settings: Settings) -> None:
     mode = policy_file.current().mode.value
     log.info("worker started on %s, mode %s, policy %s", settings.host, mode, settings.policy)
     made.worker.run(_GRACE)
+    made.quiesce.recovery.stop()
     made.bell.close()
     made.journal.close()
     made.lock.close()

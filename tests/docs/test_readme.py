@@ -76,6 +76,7 @@ def test_no_key_outlives_its_field() -> None:
         "incidents",
         "simulate",
         "backup",
+        "quiesce",
         *(action.value for action in Action),
     ],
 )
