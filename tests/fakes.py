@@ -384,6 +384,10 @@ class FakeKernel:
         process = self._find(pid)
         return process.start_ticks if process else None
 
+    def container_id_in_cgroup(self, pid: int) -> str | None:
+        process = self._find(pid)
+        return process.container_id if process else None
+
     def has_ended(self, pid: int) -> bool:
         process = self._find(pid)
         return process is None or process.state == "Z"
@@ -579,6 +583,15 @@ class FakeHost:
             )
         )
         self.docker.add(container)
+        return container
+
+    def create(
+        self, name: str = "created", *, claims: GpuClaims | None = None, age: timedelta = HOUR
+    ) -> FakeContainer:
+        """Make a container that is not started."""
+        container = self.run(name, gpus=(), claims=claims or GpuClaims(ids=("GPU-0",)), age=age)
+        self.kernel.forget(container.facts.pid)
+        container.facts = replace(container.facts, state="created", pid=0, started_at=None)
         return container
 
     def a_process(self, container_id: str | None = None, on: Sequence[str] = ()) -> int:

@@ -13,6 +13,16 @@ class Status(enum.Enum):
     RESOLVED = "resolved"
 
 
+class Origin(enum.Enum):
+    """Who says that an alert fires.
+
+    What is delivered is always just that: no delivery can say that it is the epilog's.
+    """
+
+    DELIVERED = "delivered"
+    EPILOG = "epilog"
+
+
 @dataclass(frozen=True, slots=True)
 class Firing:
     """One stretch from firing to resolved.
@@ -27,13 +37,14 @@ class Firing:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One alert of a delivery; ``starts_at`` is an aware UTC datetime."""
+    """One alert of a delivery, or of our own; ``starts_at`` is an aware UTC datetime."""
 
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
     status: Status
     firing: Firing
     starts_at: datetime
+    origin: Origin = Origin.DELIVERED
 
     @property
     def name(self) -> str:

@@ -9,9 +9,11 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import assert_never
 
 from remediator.core.catalogue import Kind, offer_of
 from remediator.core.durations import humanize
+from remediator.core.lifecycle import Overstay, overstay_of
 from remediator.core.policy import Option, Rung
 
 _LONGEST_FIELD = 200
@@ -21,6 +23,17 @@ Still need it? Inside the container, run:
     touch /workspace/.keep-alive
 
 That keeps it for 24 hours. Using the GPU, the CPU or the network again keeps it as well."""
+_SAVE_IT = """\
+A keep-alive does not change this. Save your work before then, such as a checkpoint in a mounted
+folder. You can start a new container at any time. If this one must go on, ask an administrator."""
+_START_IT = """\
+Still need it? Start it again:
+
+    docker start {title}
+
+What was written inside it and not to a mounted folder is lost with it; to keep some of that:
+
+    docker cp {title}:/path/inside ."""
 
 
 class NoticeKind(enum.Enum):
@@ -77,14 +90,16 @@ def warning(matter: Matter, rung: Rung, act_at: datetime, left: timedelta) -> No
     """Return the notice that *rung* will be carried out, and how to prevent it."""
     what = _done(rung.remediation, rung.options)
     whose = "Your container " if _is_container(rung.remediation) else ""
+    overstay = overstay_of(matter.alert) if whose else None
+    over = "has reached its maximum runtime and " if overstay is Overstay.RUNTIME else ""
     return Notice(
         NoticeKind.WARNING,
         f"{clean(matter.title)} on {clean(matter.host)} will be {what} in {humanize(left)}",
         _body(
             matter,
-            f"{whose}{clean(matter.title)} on {clean(matter.host)} will be {what}"
+            f"{whose}{clean(matter.title)} on {clean(matter.host)} {over}will be {what}"
             f" at {_clock(act_at)}, in {humanize(left)}.",
-            _KEEP_IT if whose else _SHOW.format(matter),
+            _way_out(matter, overstay),
         ),
     )
 
@@ -199,6 +214,21 @@ def _done(remediation: str, options: Mapping[str, Option]) -> str:
     done = offer_of(remediation).done
     removes = remediation == "stop-container" and options.get("remove", True)
     return f"{done} and removed" if removes else done
+
+
+def _way_out(matter: Matter, overstay: Overstay | None) -> str:
+    """Return what the owner of a container can do before something is done to it."""
+    match overstay:
+        case Overstay.IDLE:
+            return _KEEP_IT
+        case Overstay.RUNTIME:
+            return _SAVE_IT
+        case Overstay.NEVER_STARTED | Overstay.STOPPED:
+            return _START_IT.format(title=clean(matter.title))
+        case None:
+            return _SHOW.format(matter)
+        case _:
+            assert_never(overstay)
 
 
 def _is_container(remediation: str) -> bool:

@@ -21,6 +21,7 @@ class Source(enum.Enum):
     DOCKER = "docker"
     NVML = "nvml"
     SYSTEMD = "systemd"
+    JOURNAL = "journal"
 
 
 class Verdict(enum.Enum):

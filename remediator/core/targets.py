@@ -34,6 +34,22 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
+class UnstartedContainer:
+    """A container that was never started: the full id, and the moment it was made (UTC).
+
+    From its first start on it is a `Container`, which is another target.
+    """
+
+    id: str
+    created_at: datetime
+
+    @property
+    def key(self) -> str:
+        """The identity as one text, for the journal."""
+        return f"container:{self.id}@created/{self.created_at.isoformat()}"
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """One process: its pid, when it started (clock ticks after boot), and which boot that was."""
 
@@ -84,7 +100,7 @@ class Named:
         return str(self.subject)
 
 
-Target = Container | Process | PhysicalGpu | Service | Named
+Target = Container | UnstartedContainer | Process | PhysicalGpu | Service | Named
 
 # The first label that is there says what an alert is about, the most exact one first.
 _SUBJECT_LABELS = (

@@ -15,6 +15,7 @@ from remediator.core.targets import (
     Service,
     Subject,
     Target,
+    UnstartedContainer,
 )
 from remediator.database import moment, stamp
 
@@ -47,6 +48,8 @@ def _fields_of(target: Target) -> dict[str, str | int]:
     match target:
         case Container():
             return {"container": target.id, "started_at": stamp(target.started_at)}
+        case UnstartedContainer():
+            return {"container": target.id, "created_at": stamp(target.created_at)}
         case Process():
             return {"pid": target.pid, "ticks": target.start_ticks, "boot": target.boot_id}
         case PhysicalGpu():
@@ -60,6 +63,8 @@ def _fields_of(target: Target) -> dict[str, str | int]:
 
 
 def _target_of(kept: dict[str, Any]) -> Target:
+    if "created_at" in kept:
+        return UnstartedContainer(kept["container"], moment(kept["created_at"]))
     if "container" in kept:
         return Container(kept["container"], moment(kept["started_at"]))
     if "pid" in kept:

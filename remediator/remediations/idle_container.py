@@ -1,6 +1,5 @@
 """See whether a container is idle: what Prometheus, Docker, NVML and the kernel say of it now."""
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -10,25 +9,25 @@ from remediator.core.durations import humanize
 from remediator.core.gpu_claims import resolve, unresolved
 from remediator.core.gpus import GpuSlot, LostReading, Reading
 from remediator.core.idleness import NETWORK_WINDOW, Activity, SlotUse, judge_idle
-from remediator.core.lifecycle import is_infrastructure, keep_alive_until, may_idle_because
+from remediator.core.lifecycle import keep_alive_until, may_idle_because
 from remediator.core.limits import Limits
 from remediator.core.observation import Fact, Observation, Report, Source, Verdict
-from remediator.core.ownership import (
-    Owner,
-    container_type_of,
-    interface_of,
-    owner_of,
-)
 from remediator.core.targets import Container
-from remediator.errors import SourceError, TargetGoneError
+from remediator.errors import SourceError
+from remediator.remediations.named_container import (
+    Found,
+    NamedContainers,
+    judge_running,
+    observation_of,
+    without_target,
+)
 from remediator.remediations.senses import LimitsInForce, Senses
-from remediator.sources.prometheus import Confirmation, Sample, selector
+from remediator.sources.prometheus import Sample, selector
 
 # CPU and network are averaged over at least this long: a shorter stretch says nothing.
 _SHORTEST_MEASURE = timedelta(seconds=3)
 _SAMPLES_WITHIN = timedelta(minutes=2)
 _MPS = "nvidia-cuda-mps"
-_FULL_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _COUNTERS = (
     "ds01_container_cpu_usage_seconds_total",
     "ds01_container_network_receive_bytes_total",
@@ -41,74 +40,40 @@ class IdleContainer:
 
     def __init__(self, senses: Senses, limits: LimitsInForce) -> None:
         self._senses = senses
-        self._limits_file = limits
+        self._containers = NamedContainers(senses, limits)
 
     def observe(self, alert: Alert, now: datetime) -> Observation:
         """Return what Prometheus, Docker and NVML say of the container the alert names."""
         confirmation = self._senses.prometheus.confirm(alert, now)
-        container_id = alert.labels.get("container_id", "")
-        try:
-            facts = self._inspect(container_id)
-        except TargetGoneError as error:
-            gone = Report(Source.DOCKER, Verdict.GONE, str(error))
-            return _without_target(now, confirmation, gone)
-        except SourceError as error:
-            silent = Report(Source.DOCKER, Verdict.SILENT, str(error))
-            return _without_target(now, confirmation, silent)
-        return self._observe(facts, confirmation, now)
-
-    def _inspect(self, container_id: str) -> ContainerFacts:
-        # Docker would take a name or the beginning of an id as well: that is not an identity.
-        if not _FULL_ID.fullmatch(container_id):
-            raise TargetGoneError("the alert's container_id is not a full container id")
-        return self._senses.engine.inspect(container_id)
-
-    def _observe(
-        self, facts: ContainerFacts, confirmation: Confirmation, now: datetime
-    ) -> Observation:
-        self._limits_file.refresh()
-        # Asked before the limits are taken: those of a good file are then at least as new.
-        limits_good = self._limits_file.is_good
-        owner = self._owner(facts)
-        limits = self._limits(owner, facts, now)
-        docker = _judge_container(facts, confirmation.active_since)
+        found = self._containers.find(alert, now)
+        if isinstance(found, Report):
+            return without_target(now, confirmation, found)
+        facts = found.facts
+        docker = found.with_good_limits(judge_running(facts, confirmation.active_since))
         exempt = None
-        if docker.verdict is Verdict.AGREES and not limits_good:
-            says = "the limits file cannot be used, so nobody is stopped: see the worker's log"
-            docker = Report(Source.DOCKER, Verdict.SILENT, says)
-        elif docker.verdict is Verdict.AGREES:
+        if docker.verdict is Verdict.AGREES:
             try:
-                exempt = self._exemption(facts, limits, now)
+                exempt = self._exemption(found, now)
             except SourceError as error:
                 docker = Report(Source.DOCKER, Verdict.SILENT, str(error))
-        nvml, context = self._judge_activity(facts, limits, now)
-        target = Container(facts.id, facts.started_at) if facts.started_at else None
-        return Observation(
-            at=now,
-            target=target,
-            reports=(confirmation.report, docker, nvml),
-            labels=facts.labels,
+        nvml, context = self._judge_activity(facts, found.limits, now)
+        return observation_of(
+            found,
+            confirmation,
+            Container(facts.id, facts.started_at) if facts.started_at else None,
+            docker,
+            nvml,
+            now=now,
             exempt=exempt,
-            owner=owner.user if owner.is_known else None,
-            title=facts.name,
-            context={
-                **context,
-                "container": facts.name,
-                "grace_seconds": limits.sigterm_grace.total_seconds(),
-                "summary": _summary(confirmation),
-            },
-            confirmed_labels=confirmation.labels,
-            active_since=confirmation.active_since,
+            context={**context, "grace_seconds": found.limits.sigterm_grace.total_seconds()},
         )
 
-    def _exemption(self, facts: ContainerFacts, limits: Limits, now: datetime) -> str | None:
-        if is_infrastructure(facts.labels):
-            return "it is infrastructure (ds01.monitoring or ds01.protected)"
-        because = may_idle_because(limits)
+    def _exemption(self, found: Found, now: datetime) -> str | None:
+        because = found.infrastructure or may_idle_because(found.limits)
         if because is not None:
             return because
-        times = self._senses.engine.keep_alive_at(facts)
-        until = keep_alive_until(*times, limits) if times else now
+        times = self._senses.engine.keep_alive_at(found.facts)
+        until = keep_alive_until(*times, found.limits) if times else now
         if until > now:
             return f"/workspace/.keep-alive keeps it for another {humanize(until - now)}"
         return None
@@ -201,54 +166,6 @@ class IdleContainer:
             network_bytes=_sum(rates),
             host_network=facts.network_mode == "host",
         )
-
-    def _owner(self, facts: ContainerFacts) -> Owner:
-        try:
-            uid = self._senses.kernel.owner_uid(facts.pid) if facts.pid else None
-        except SourceError:
-            uid = None
-        return owner_of(facts, users=self._senses.users, pid_owner=uid)
-
-    def _limits(self, owner: Owner, facts: ContainerFacts, now: datetime) -> Limits:
-        kind, interface = container_type_of(facts.labels), interface_of(facts.labels)
-        return self._limits_file.book.limits_for(owner.user, kind, interface, now)
-
-
-def _judge_container(facts: ContainerFacts, active_since: datetime | None) -> Report:
-    """Return Docker's opinion: the very run that the alert is about, and with GPU access."""
-    known: dict[str, Fact] = {
-        "name": facts.name,
-        "state": facts.state,
-        "started_at": facts.started_at.isoformat() if facts.started_at else None,
-    }
-    if not facts.is_running or facts.started_at is None:
-        return Report(Source.DOCKER, Verdict.GONE, f"{facts.name} is {facts.state}", known)
-    since = f"{facts.name} is {facts.state} since {facts.started_at:%Y-%m-%d %H:%M:%S} UTC"
-    if active_since is None:
-        says = f"{since}, and nobody tells since when the alert is active"
-        return Report(Source.DOCKER, Verdict.SILENT, says, known)
-    if facts.started_at > active_since:
-        says = f"{since}, which is after the alert began: it was started anew"
-        return Report(Source.DOCKER, Verdict.GONE, says, known)
-    if not facts.claims.is_gpu:
-        says = f"{since} and has no GPU access"
-        return Report(Source.DOCKER, Verdict.DISAGREES, says, known)
-    return Report(Source.DOCKER, Verdict.AGREES, since, known)
-
-
-def _without_target(now: datetime, confirmation: Confirmation, docker: Report) -> Observation:
-    return Observation(
-        at=now,
-        target=None,
-        reports=(confirmation.report, docker),
-        confirmed_labels=confirmation.labels,
-        active_since=confirmation.active_since,
-    )
-
-
-def _summary(confirmation: Confirmation) -> str:
-    told = confirmation.annotations
-    return told.get("description") or told.get("summary") or ""
 
 
 def _is_unseen(comm: str | None) -> bool:

@@ -1,6 +1,7 @@
-"""stop-container: stop a container that has been idle for too long, remove it, look at its GPUs."""
+"""stop-container: stop a container that idles or runs for too long, remove it, check its GPUs."""
 
 import time
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -9,12 +10,15 @@ from remediator.core.attempts import Proof, Task, Verification
 from remediator.core.containers import ContainerFacts
 from remediator.core.durations import humanize
 from remediator.core.gpus import LostReading
+from remediator.core.lifecycle import Overstay, overstay_of
 from remediator.core.observation import Observation
 from remediator.core.policy import Options
 from remediator.core.targets import Container
 from remediator.errors import EffectUnknownError, RefusedError, SourceError, TargetGoneError
 from remediator.remediations.idle_container import IdleContainer
 from remediator.remediations.interface import Steps
+from remediator.remediations.named_container import unknown_to
+from remediator.remediations.runtime_container import RuntimeContainer
 from remediator.remediations.senses import LimitsInForce, Senses
 
 _POLL_SECONDS = 0.2
@@ -42,20 +46,36 @@ class Hands(Protocol):
         ...
 
 
+class Eyes(Protocol):
+    """What sees whether an alert is right about a container."""
+
+    def observe(self, alert: Alert, now: datetime) -> Observation:
+        """Return what the sources say."""
+        ...
+
+
 class StopContainer:
-    """Stops an idle GPU container with its grace, removes it, and checks the GPUs it leaves."""
+    """Stops a GPU container with its grace, removes it, and checks the GPUs it leaves.
+
+    What is checked before depends on what the alert says of it; an alert that says nothing that
+    can be checked stops nobody.
+    """
 
     name = "stop-container"
 
     def __init__(self, senses: Senses, hands: Hands, limits: LimitsInForce) -> None:
         self._senses = senses
         self._hands = hands
-        self._eyes = IdleContainer(senses, limits)
+        self._eyes: Mapping[Overstay | None, Eyes] = {
+            Overstay.IDLE: IdleContainer(senses, limits),
+            Overstay.RUNTIME: RuntimeContainer(senses, limits),
+        }
 
     def observe(self, alert: Alert, now: datetime, options: Options) -> Observation:
-        """Return what Prometheus, Docker and NVML say of the container the alert names."""
+        """Return what the sources say of the container and of what the alert says it does."""
         del options
-        return self._eyes.observe(alert, now)
+        eyes = self._eyes.get(overstay_of(alert.name))
+        return unknown_to(self.name, alert, now) if eyes is None else eyes.observe(alert, now)
 
     def execute(self, task: Task, steps: Steps) -> str:
         """Stop and remove it; the container is looked at once more right before."""
@@ -89,7 +109,8 @@ class StopContainer:
             if facts.is_running:
                 return Verification(Proof.DISPROVEN, f"{facts.name} is {facts.state}")
             if not keep:
-                return Verification(Proof.DISPROVEN, f"{facts.name} is {facts.state}, not removed")
+                proof = Proof.UNKNOWN if facts.state == "removing" else Proof.DISPROVEN
+                return Verification(proof, f"{facts.name} is {facts.state}, not removed")
         except TargetGoneError:
             pass
         except SourceError as error:

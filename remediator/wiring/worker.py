@@ -40,6 +40,7 @@ from remediator.remediations.interface import Remediation
 from remediator.remediations.kill_orphan import KillOrphan
 from remediator.remediations.notify_only import NotifyOnly
 from remediator.remediations.orphan_senses import OrphanSenses, Permitted
+from remediator.remediations.remove_container import RemoveContainer
 from remediator.remediations.senses import Senses
 from remediator.remediations.stop_container import StopContainer
 from remediator.sources.accounts import Accounts
@@ -90,6 +91,7 @@ def make_remediations(settings: Settings, limits: LimitsFile) -> dict[str, Remed
     hands = ContainerActuator(settings.docker_host, settings.docker_timeout)
     made: list[Remediation] = [
         StopContainer(senses, hands, limits),
+        RemoveContainer(senses, hands, limits),
         KillOrphan(
             OrphanSenses(
                 prometheus,

@@ -9,7 +9,15 @@ import pytest
 from remediator.core.attempts import LEGAL_MOVES, AttemptState, PastAttempt, Task
 from remediator.core.budgets import Quota
 from remediator.core.policy import Limit
-from remediator.core.targets import Named, PhysicalGpu, Process, Service, Subject, Target
+from remediator.core.targets import (
+    Named,
+    PhysicalGpu,
+    Process,
+    Service,
+    Subject,
+    Target,
+    UnstartedContainer,
+)
 from remediator.errors import JournalError
 from remediator.journal.attempts import AttemptRecord, Need, StepRecord
 from remediator.journal.journal import FILE, Journal
@@ -71,6 +79,7 @@ def record(journal: Journal, attempt: int) -> AttemptRecord:
         Task(TARGET),
         Task(Named(Subject("host", "n:9100"))),
         Task(Process(4711, 123456, "b00t"), options={"wait": timedelta(seconds=10)}),
+        Task(UnstartedContainer("c1", NOON)),
         Task(PhysicalGpu("GPU-1"), options={"limit": 70}),
         Task(Service("dcgm.service", "gpu1"), options={"unit": "10m", "none": None}),
         Task(
@@ -81,7 +90,7 @@ def record(journal: Journal, attempt: int) -> AttemptRecord:
             context={"name": "größe\n'\"", "n": 3, "x": 0.5, "yes": False, "nothing": None},
         ),
     ],
-    ids=["container", "named", "process", "gpu", "service", "everything"],
+    ids=["container", "named", "process", "unstarted", "gpu", "service", "everything"],
 )
 def test_a_plan_is_read_back_as_it_was_made(journal: Journal, task: Task) -> None:
     attempt = journal.attempts.plan(1, a_plan(task.target), task)

@@ -44,6 +44,35 @@ def test_a_warning_says_what_will_happen_when_why_and_how_to_prevent_it() -> Non
     assert notice.body.endswith("\n\n-- \nRemediator on gpu-1, incident 7\n")
 
 
+def test_who_ran_too_long_is_told_that_no_keep_alive_helps() -> None:
+    matter = replace(MATTER, alert="DS01ContainerMaxRuntime")
+
+    notice = warning(matter, a_rung(), NOON + 60 * MINUTE, 60 * MINUTE)
+
+    assert notice.body.startswith(
+        "Your container train on gpu-1 has reached its maximum runtime and will be stopped and"
+    )
+    assert "touch" not in notice.body
+    assert "A keep-alive does not change this." in notice.body
+
+
+@pytest.mark.parametrize("alert", ["DS01ContainerNeverStarted", "DS01StoppedContainerHoldsGPU"])
+def test_whose_container_does_not_run_is_told_to_start_it(alert: str) -> None:
+    matter = replace(MATTER, alert=alert)
+
+    notice = warning(matter, a_rung("remove-container"), NOON, 60 * MINUTE)
+
+    assert notice.subject == "train on gpu-1 will be removed in 1 h"
+    assert "\n    docker start train\n" in notice.body
+    assert "touch" not in notice.body
+
+
+def test_a_warning_about_something_unknown_says_where_to_look() -> None:
+    notice = warning(replace(MATTER, alert="Else"), a_rung(), NOON, MINUTE)
+
+    assert "remediator incidents show 7" in notice.body
+
+
 def test_a_container_that_is_kept_is_not_called_removed() -> None:
     warned = warning(MATTER, KEPT, NOON, 5 * MINUTE)
     done = acted(MATTER, KEPT.remediation, KEPT.options, "it has stopped")

@@ -859,6 +859,15 @@ def test_a_stopped_container_is_proof_if_it_was_to_be_kept(
     assert stop.verify(a_task(container, remove=remove)).proof is proof
 
 
+def test_a_removal_that_goes_on_is_neither_proof_nor_disproof(
+    host: FakeHost, stop: StopContainer
+) -> None:
+    container = host.run()
+    container.facts = replace(container.facts, state="removing")
+
+    assert stop.verify(a_task(container)).proof is Proof.UNKNOWN
+
+
 def test_processes_left_on_a_gpu_are_disproof(host: FakeHost, stop: StopContainer) -> None:
     container = host.run()
     container.leaves_orphans = True

@@ -12,9 +12,10 @@ from remediator.core.targets import (
     Service,
     Subject,
     Target,
+    UnstartedContainer,
     subject_of,
 )
-from tests.builders import TARGET, a_report, an_alert, an_observation
+from tests.builders import NOON, TARGET, a_report, an_alert, an_observation
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,7 @@ def test_a_container_that_was_restarted_is_another_target() -> None:
 @pytest.mark.parametrize(
     ("target", "key"),
     [
+        (UnstartedContainer("c1", NOON), "container:c1@created/2026-03-01T12:00:00+00:00"),
         (Process(7, 99, "boot"), "process:7@99/boot"),
         (PhysicalGpu("GPU-1"), "gpu:GPU-1"),
         (Service("dcgm.service", "gpu1"), "service:dcgm.service@gpu1"),
