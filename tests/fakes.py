@@ -384,10 +384,6 @@ class FakeKernel:
         process = self._find(pid)
         return process.start_ticks if process else None
 
-    def container_id_in_cgroup(self, pid: int) -> str | None:
-        process = self._find(pid)
-        return process.container_id if process else None
-
     def has_ended(self, pid: int) -> bool:
         process = self._find(pid)
         return process is None or process.state == "Z"

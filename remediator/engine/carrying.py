@@ -14,6 +14,7 @@ from remediator.core.attempts import IN_PROGRESS, AttemptState, Proof, Verificat
 from remediator.core.catalogue import offer_of
 from remediator.core.lifecycle import keep_alive_helps
 from remediator.core.policy import Audience, PolicyRule
+from remediator.engine.epilog import Epilog
 from remediator.engine.parts import EngineParts
 from remediator.engine.telling import letters
 from remediator.errors import (
@@ -100,6 +101,7 @@ class Carrying:
         reconsider: Callable[[AttemptRecord], str | None],
     ) -> None:
         self._reconsider = reconsider
+        self._epilog = Epilog(parts)
         self._parts = parts
         self._attempts = parts.journal.attempts
         self._stopping = stopping
@@ -257,6 +259,7 @@ class Carrying:
     def _settle(
         self, record: AttemptRecord, state: AttemptState, message: str, evidence: str = ""
     ) -> None:
+        after = self._epilog.look(record, state)
         now = self._parts.clock.now()
         told = f"{message}; {evidence}" if evidence else message
         journal = self._parts.journal
@@ -267,6 +270,7 @@ class Carrying:
                 journal.lasting.drop(record.id)
             else:
                 journal.incidents.settle(record.incident, f"{record.remediation} {state.value}")
+            self._epilog.write(record, after, now)
             self._tell(record, state, told, now)
             # What was refused spends no allowance: it must not be tried again without a pause.
             pause = self._parts.recheck if state is AttemptState.REFUSED else timedelta()

@@ -5,7 +5,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from remediator.core import notices
-from remediator.core.alerts import Status
+from remediator.core.aftermath import hint_is_over
+from remediator.core.alerts import Origin, Status
 from remediator.core.budgets import quotas_of
 from remediator.core.case import Case, Decision, History, Hold, HoldReason, Remediate
 from remediator.core.catalogue import offer_of
@@ -55,12 +56,24 @@ class Looking:
             if planned is not None:
                 return planned
             now = self._parts.clock.now()
+            if self._ends(record, decision, now):
+                again.append(now)
+                continue
             again.append(self._next_look(record, decision, now))
             lapsed.append(_has_lapsed(record, decision, now))
         self._journal.incidents.look_again(incident_id, min(again), lease)
-        if all(lapsed):
+        if lapsed and all(lapsed):
             self._close(incident, active, "never confirmed")
         return None
+
+    def _ends(self, record: FiringRecord, decision: Decision, now: datetime) -> bool:
+        """End a hint of our own that nothing can follow from; nobody else would."""
+        alert = record.alert
+        rule = self._parts.policy().rule_for(alert.labels)
+        if alert.origin is not Origin.EPILOG or not hint_is_over(alert, decision, rule, now):
+            return False
+        self._journal.incidents.end_hint(alert.firing, now)
+        return True
 
     def _close(self, incident: Incident, seen: list[FiringRecord], outcome: str) -> None:
         """Close an incident, unless something is still being done or was delivered meanwhile."""

@@ -1,12 +1,15 @@
 """Incidents, and the firings that belong to them."""
 
 import json
+import logging
 import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from remediator.core.alerts import Alert, Firing, Status
+from remediator.core.alerts import Alert, Firing, Origin, Status
 from remediator.database import Database, maybe, moment, stamp
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +56,14 @@ class Incidents:
         The first delivery of a firing opens an incident or joins the open one; every further
         one only counts, unless its incident was closed meanwhile: Alertmanager resolves what it
         has not heard of for a while, and may then go on with the same firing. A resolution of
-        something never seen firing is not worth an incident.
+        something never seen firing is not worth an incident. What is our own is never touched by
+        a delivery, whatever it says to be.
         """
         resolved = alert.status is Status.RESOLVED
         with self._database.transaction() as connection:
+            if self._is_of_another_origin(alert):
+                log.warning("an alert says to be %s, which is our own", alert.firing)
+                return None
             incident, is_open = self._incident_of(alert.firing)
             if resolved and incident is None:
                 return None
@@ -65,7 +72,7 @@ class Incidents:
             connection.execute(
                 "INSERT INTO firing (fingerprint, starts_at, incident, alertname, labels,"
                 " annotations, receiver, first_delivery, last_delivery, received_at,"
-                " last_received_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                " last_received_at, origin) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT DO UPDATE SET incident = excluded.incident",
                 (
                     *identity(alert.firing),
@@ -78,6 +85,7 @@ class Incidents:
                     delivery,
                     stamp(at),
                     stamp(at),
+                    alert.origin.value,
                 ),
             )
             connection.execute(
@@ -91,6 +99,24 @@ class Incidents:
                 (stamp(at), incident),
             )
         return incident
+
+    def hinted(self, fingerprint: str) -> int | None:
+        """Return the open incident in which a hint of our own with this fingerprint fires."""
+        row = self._database.row(
+            "SELECT i.id FROM firing f JOIN incident i ON i.id = f.incident WHERE f.fingerprint = ?"
+            " AND f.origin = ? AND f.resolved_at IS NULL AND i.closed_at IS NULL",
+            (fingerprint, Origin.EPILOG.value),
+        )
+        return int(row["id"]) if row else None
+
+    def end_hint(self, firing: Firing, at: datetime) -> None:
+        """Let a hint of our own fire no more: nobody else resolves it."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE firing SET resolved_at = ? WHERE fingerprint = ? AND starts_at = ?"
+                " AND origin = ?",
+                (stamp(at), *identity(firing), Origin.EPILOG.value),
+            )
 
     def due(self, now: datetime, most: int = 256) -> list[int]:
         """Return the open incidents that want to be looked at by *now*, the longest due first."""
@@ -200,6 +226,7 @@ class Incidents:
                     status=Status.RESOLVED if row["resolved_at"] else Status.FIRING,
                     firing=Firing(row["fingerprint"], row["starts_at"]),
                     starts_at=moment(row["starts_at"]).astimezone(UTC),
+                    origin=Origin(row["origin"]),
                 ),
                 incident=row["incident"],
                 receiver=row["receiver"],
@@ -212,6 +239,13 @@ class Incidents:
             )
             for row in rows
         ]
+
+    def _is_of_another_origin(self, alert: Alert) -> bool:
+        row = self._database.row(
+            "SELECT origin FROM firing WHERE fingerprint = ? AND starts_at = ?",
+            identity(alert.firing),
+        )
+        return row is not None and row["origin"] != alert.origin.value
 
     def _incident_of(self, firing: Firing) -> tuple[int | None, bool]:
         row = self._database.row(

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from remediator.core.alerts import Origin
 from remediator.core.attempts import AttemptState
 from remediator.journal.approvals import ApprovalRecord
 from remediator.journal.attempts import AttemptRecord
@@ -56,6 +57,12 @@ def _of_firings(firings: list[FiringRecord]) -> Iterator[Event]:
         alert = record.alert
         labels = tuple(f"{name}={value}" for name, value in sorted(alert.labels.items()))
         identity = f"fingerprint {alert.firing.fingerprint}, startsAt {alert.firing.starts_at}"
+        if alert.origin is Origin.EPILOG:
+            text = f"{alert.name} by the {record.receiver}"
+            yield Event(alert.starts_at, "noticed", text, labels)
+            if record.resolved_at is not None:
+                yield Event(record.resolved_at, "ended", f"{alert.name}: nothing is left of it")
+            continue
         yield Event(alert.starts_at, "fired", alert.name, (*labels, identity))
         times = "once" if record.deliveries == 1 else f"{record.deliveries} times"
         numbers = f"{record.first_delivery}"

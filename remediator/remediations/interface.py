@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
 
+from remediator.core.aftermath import Aftermath
 from remediator.core.alerts import Alert
 from remediator.core.attempts import Stack, Task, Verification
 from remediator.core.observation import Observation
@@ -74,5 +75,18 @@ class Lasting(Protocol):
         """Put it back, as far as *stack* allows; return a sentence about how it is now.
 
         Raises SourceError or a RemediationError where it cannot be told or done yet.
+        """
+        ...
+
+
+@runtime_checkable
+class LeavesGpus(Protocol):
+    """A remediation after which the GPUs of its target are free, and are to be looked at."""
+
+    def aftermath(self, task: Task) -> Aftermath | None:
+        """Return what is wrong on them now; None if the target has not left them.
+
+        Asked once, before an attempt is settled that was carried out. SourceError if a source is
+        silent.
         """
         ...

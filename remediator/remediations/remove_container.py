@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
 
+from remediator.core.aftermath import Aftermath
 from remediator.core.alerts import Alert
 from remediator.core.attempts import Proof, Task, Verification
 from remediator.core.containers import ContainerFacts
@@ -12,9 +13,11 @@ from remediator.core.observation import Observation
 from remediator.core.policy import Options
 from remediator.core.targets import Container, UnstartedContainer
 from remediator.errors import EffectUnknownError, RefusedError, SourceError, TargetGoneError
+from remediator.remediations.freed_gpus import FreedGpus
 from remediator.remediations.interface import Steps
 from remediator.remediations.leftover_container import LeftoverContainer, target_of
 from remediator.remediations.named_container import unknown_to
+from remediator.remediations.orphan_senses import Permitted
 from remediator.remediations.senses import LimitsInForce, Senses
 
 
@@ -34,8 +37,15 @@ class RemoveContainer:
 
     name = "remove-container"
 
-    def __init__(self, senses: Senses, hands: Hands, limits: LimitsInForce) -> None:
+    def __init__(
+        self,
+        senses: Senses,
+        hands: Hands,
+        limits: LimitsInForce,
+        permitted: Permitted | None = None,
+    ) -> None:
         self._senses = senses
+        self._freed = FreedGpus(senses, permitted or Permitted())
         self._hands = hands
         self._eyes: Mapping[Overstay | None, LeftoverContainer] = {
             overstay: LeftoverContainer(senses, limits, overstay)
@@ -85,6 +95,15 @@ class RemoveContainer:
         says = f"{facts.name} is {facts.state}, not removed"
         proof = Proof.UNKNOWN if facts.state == "removing" else Proof.DISPROVEN
         return Verification(proof, says)
+
+    def aftermath(self, task: Task) -> Aftermath | None:
+        """Return what is wrong on its GPUs, once it is gone."""
+        target = _container(task)
+        try:
+            self._senses.engine.inspect(target.id)
+        except TargetGoneError:
+            return self._freed.look(target.id, str(task.context.get("gpus") or ""))
+        return None
 
 
 class _StartedError(TargetGoneError):

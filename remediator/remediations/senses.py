@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from remediator.core.alerts import Alert
-from remediator.core.containers import ContainerFacts
-from remediator.core.gpus import GpuSlot, Reading
+from remediator.core.containers import ContainerFacts, ContainerSummary
+from remediator.core.gpus import GpuHealth, GpuSlot, Reading
 from remediator.core.limits import LimitsBook
 from remediator.core.ownership import UserLookup
 from remediator.sources.prometheus import Confirmation, Sample
@@ -34,6 +34,10 @@ class Prometheus(Protocol):
 class Engine(Protocol):
     """The questions asked of Docker."""
 
+    def list(self) -> tuple[ContainerSummary, ...]:
+        """Return all containers, the stopped ones too."""
+        ...
+
     def inspect(self, container_id: str) -> ContainerFacts:
         """Return what is known of one container, or raise TargetGoneError."""
         ...
@@ -54,6 +58,10 @@ class Driver(Protocol):
         """Return what every slot is doing."""
         ...
 
+    def health(self, gpu_uuid: str) -> GpuHealth:
+        """Return what the driver thinks of a physical GPU."""
+        ...
+
     def process_utilization(self, slot: GpuSlot) -> Mapping[int, float] | None:
         """Return recent utilisation by pid."""
         ...
@@ -64,6 +72,18 @@ class Kernel(Protocol):
 
     def container_of(self, pid: int, known_ids: Collection[str]) -> str | None:
         """Return which container a process is in."""
+        ...
+
+    def container_ids_in_cgroup(self, pid: int) -> tuple[str, ...]:
+        """Return the ids of all containers around it, whether Docker knows them or not."""
+        ...
+
+    def is_in_hosts_namespaces(self, pid: int) -> bool | None:
+        """Tell whether the host's processes and users are around it."""
+        ...
+
+    def start_ticks(self, pid: int) -> int | None:
+        """Return when it started, in clock ticks after boot."""
         ...
 
     def comm(self, pid: int) -> str | None:

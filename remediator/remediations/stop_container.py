@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from remediator.core.aftermath import Aftermath
 from remediator.core.alerts import Alert
 from remediator.core.attempts import Proof, Task, Verification
 from remediator.core.containers import ContainerFacts
@@ -15,9 +16,11 @@ from remediator.core.observation import Observation
 from remediator.core.policy import Options
 from remediator.core.targets import Container
 from remediator.errors import EffectUnknownError, RefusedError, SourceError, TargetGoneError
+from remediator.remediations.freed_gpus import FreedGpus
 from remediator.remediations.idle_container import IdleContainer
 from remediator.remediations.interface import Steps
 from remediator.remediations.named_container import unknown_to
+from remediator.remediations.orphan_senses import Permitted
 from remediator.remediations.runtime_container import RuntimeContainer
 from remediator.remediations.senses import LimitsInForce, Senses
 
@@ -63,8 +66,15 @@ class StopContainer:
 
     name = "stop-container"
 
-    def __init__(self, senses: Senses, hands: Hands, limits: LimitsInForce) -> None:
+    def __init__(
+        self,
+        senses: Senses,
+        hands: Hands,
+        limits: LimitsInForce,
+        permitted: Permitted | None = None,
+    ) -> None:
         self._senses = senses
+        self._freed = FreedGpus(senses, permitted or Permitted())
         self._hands = hands
         self._eyes: Mapping[Overstay | None, Eyes] = {
             Overstay.IDLE: IdleContainer(senses, limits),
@@ -123,6 +133,17 @@ class StopContainer:
             return Verification(Proof.DISPROVEN, f"processes of it are left on a GPU: {left}")
         gone = "stopped" if keep else "gone"
         return Verification(Proof.PROVEN, f"the container is {gone}, no GPU runs a process of it")
+
+    def aftermath(self, task: Task) -> Aftermath | None:
+        """Return what is wrong on its GPUs, if this run of the container is over."""
+        target = _container(task)
+        try:
+            facts = self._senses.engine.inspect(target.id)
+            if facts.is_running:
+                return None
+        except TargetGoneError:
+            pass
+        return self._freed.look(target.id, str(task.context.get("gpus") or ""))
 
     def _stop(self, facts: ContainerFacts, grace: timedelta, task: Task, steps: Steps) -> str:
         given = task.options.get("grace")

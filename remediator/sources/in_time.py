@@ -11,8 +11,8 @@ from concurrent.futures import TimeoutError as TooLateError
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from remediator.core.containers import ContainerFacts
-from remediator.core.gpus import Gpu, GpuGauges, GpuSlot, PowerLimits, Reading
+from remediator.core.containers import ContainerFacts, ContainerSummary
+from remediator.core.gpus import Gpu, GpuGauges, GpuHealth, GpuSlot, PowerLimits, Reading
 from remediator.core.holders import Holder
 from remediator.errors import SourceError
 from remediator.sources.accounts import Accounts
@@ -83,6 +83,10 @@ class DriverInTime:
         """Return what every slot is doing."""
         return self._in_time.ask("", self._driver.readings)
 
+    def health(self, gpu_uuid: str) -> GpuHealth:
+        """Return what the driver thinks of a physical GPU."""
+        return self._in_time.ask("", lambda: self._driver.health(gpu_uuid))
+
     def process_utilization(self, slot: GpuSlot) -> Mapping[int, float] | None:
         """Return recent utilisation by pid."""
         return self._in_time.ask("", lambda: self._driver.process_utilization(slot))
@@ -94,6 +98,10 @@ class EngineInTime:
     def __init__(self, engine: DockerSource, timeout: timedelta) -> None:
         self._engine = engine
         self._in_time = InTime("the file system of the container", timeout)
+
+    def list(self) -> tuple[ContainerSummary, ...]:
+        """Return all containers; Docker's own timeout bounds it."""
+        return self._engine.list()
 
     def inspect(self, container_id: str) -> ContainerFacts:
         """Return what is known of one container; Docker's own timeout bounds it."""

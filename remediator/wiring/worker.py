@@ -40,6 +40,7 @@ from remediator.remediations.interface import Remediation
 from remediator.remediations.kill_orphan import KillOrphan
 from remediator.remediations.notify_only import NotifyOnly
 from remediator.remediations.orphan_senses import OrphanSenses, Permitted
+from remediator.remediations.own_alerts import OwnAlerts
 from remediator.remediations.remove_container import RemoveContainer
 from remediator.remediations.senses import Senses
 from remediator.remediations.stop_container import StopContainer
@@ -71,8 +72,10 @@ class MadeWorker:
 
 def make_remediations(settings: Settings, limits: LimitsFile) -> dict[str, Remediation]:
     """Return every remediation by its name; nothing is connected to yet."""
-    prometheus = PrometheusSource(
-        settings.prometheus_url, settings.prometheus_timeout, settings.prometheus_freshness
+    prometheus = OwnAlerts(
+        PrometheusSource(
+            settings.prometheus_url, settings.prometheus_timeout, settings.prometheus_freshness
+        )
     )
     docker = DockerSource(settings.docker_host, settings.docker_timeout)
     driver = DriverInTime(NvmlSource(), settings.docker_timeout)
@@ -90,8 +93,8 @@ def make_remediations(settings: Settings, limits: LimitsFile) -> dict[str, Remed
     )
     hands = ContainerActuator(settings.docker_host, settings.docker_timeout)
     made: list[Remediation] = [
-        StopContainer(senses, hands, limits),
-        RemoveContainer(senses, hands, limits),
+        StopContainer(senses, hands, limits, permitted),
+        RemoveContainer(senses, hands, limits, permitted),
         KillOrphan(
             OrphanSenses(
                 prometheus,
