@@ -32,6 +32,7 @@ PACKAGES = {
     "wall": "bsdutils",
     "write": "bsdextrautils",
     "setpriv": "util-linux",
+    "chattr": "e2fsprogs",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "sshd": "openssh-server",

@@ -222,3 +222,22 @@ def test_a_warning_ahead_of_time_cannot_stop_a_container_ahead_of_time(
     container = host.run(age=20 * HOUR)
 
     assert verdict(look(host, stop, container, f"{NAME}Soon")) is Verdict.DISAGREES
+
+
+@pytest.mark.parametrize(
+    ("labels", "seconds"),
+    [
+        pytest.param({"ds01.container_type": "devcontainer"}, 30, id="devcontainer"),
+        pytest.param({"com.docker.compose.project": "x"}, 45, id="compose"),
+        pytest.param({"ds01.container_type": "docker"}, 60, id="docker"),
+        pytest.param({"ds01.interface": "api"}, 30, id="api"),
+        pytest.param({"ds01.container_type": "unknown"}, 30, id="unknown"),
+        pytest.param({"ds01.interface": "orchestration"}, 60, id="ds01"),
+    ],
+)
+def test_the_grace_is_that_of_the_containers_type(
+    host: FakeHost, stop: StopContainer, labels: dict[str, str], seconds: float
+) -> None:
+    container = host.run(age=200 * HOUR, labels={"ds01.user": "alice", **labels})
+
+    assert look(host, stop, container).context["grace_seconds"] == seconds
