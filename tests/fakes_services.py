@@ -15,12 +15,16 @@ from tests.builders import NOON
 
 @dataclass(frozen=True, slots=True)
 class Habit:
-    """How a unit behaves: ``stops_in`` seconds, by force where ``is_killed``."""
+    """How a unit behaves: ``stops_in`` seconds, by force where ``is_killed``.
+
+    ``patience`` is how long systemd waits for it to stop, in seconds.
+    """
 
     requires: tuple[str, ...] = ()
     wants: tuple[str, ...] = ()
     starts: tuple[str, ...] = ()
     stops_in: float = 0
+    patience: float = 90
     is_killed: bool = False
     restart: str = "no"
     kind: str = "simple"
@@ -34,7 +38,7 @@ HABITS: Mapping[str, Habit] = {
     "dependent.service": Habit(requires=("good.service",)),
     "wanting.service": Habit(wants=("wanted.service",)),
     "wanted.service": Habit(),
-    "slowstop.service": Habit(stops_in=2),
+    "slowstop.service": Habit(stops_in=2, patience=10),
     "hungstop.service": Habit(stops_in=3, is_killed=True),
     "stuck.service": Habit(stops_in=60, is_killed=True),
     "crashloop.service": Habit(restart="always", loops=True),
@@ -71,7 +75,12 @@ class FakeServices:
     def __init__(self, habits: Mapping[str, Habit] = HABITS) -> None:
         self._habits = dict(habits)
         self._units = {
-            name: UnitState(name, kind=habit.kind, restart=habit.restart)
+            name: UnitState(
+                name,
+                kind=habit.kind,
+                restart=habit.restart,
+                stop_timeout=timedelta(seconds=habit.patience),
+            )
             for name, habit in habits.items()
         }
         self._units["masked.service"] = UnitState("masked.service", load="masked", can_start=False)

@@ -15,6 +15,8 @@ from remediator.system_bus import Manager, SystemBus
 
 _POLL_SECONDS = 0.05
 _SETTLING_POLL_SECONDS = 0.2
+# systemd's infinity, in microseconds.
+_FOR_EVER = 2**64 - 1
 _LINKS = {
     "started_by": ("TriggeredBy", "UpheldBy"),
     "takes_down": ("RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo"),
@@ -142,9 +144,15 @@ def _seen(manager: Manager, row: tuple[Any, ...]) -> tuple[UnitState, UnitLinks]
         can_start=bool(unit.get("CanStart", True)),
         can_stop=bool(unit.get("CanStop", True)),
         is_transient=bool(unit.get("Transient", False)),
+        stop_timeout=_patience(int(service.get("TimeoutStopUSec", _FOR_EVER))),
+        sends_sigkill=bool(service.get("SendSIGKILL", True)),
     )
     links = {
         field: tuple(dict.fromkeys(other for name in names for other in unit.get(name, ())))
         for field, names in _LINKS.items()
     }
     return state, UnitLinks(**links)
+
+
+def _patience(microseconds: int) -> timedelta | None:
+    return None if microseconds == _FOR_EVER else timedelta(microseconds=microseconds)

@@ -4,7 +4,7 @@ Nothing here asks systemd. The names are systemd's own (``org.freedesktop.system
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 _UP = frozenset({"active", "reloading", "activating", "maintenance", "refreshing"})
 _DOWN = frozenset({"inactive", "failed"})
@@ -24,7 +24,8 @@ class UnitState:
     """One unit at one moment; ``job`` is the number of what systemd has yet to do, 0 for nothing.
 
     ``load`` is ``loaded``, ``not-found``, ``masked`` or another word for a broken unit file.
-    ``active_since`` is when it last became active (UTC), None if it never was.
+    ``active_since`` is when it last became active (UTC), None if it never was. ``stop_timeout`` is
+    how long systemd waits for it to stop, None for ever; then it kills, if ``sends_sigkill``.
     """
 
     name: str
@@ -42,6 +43,8 @@ class UnitState:
     can_start: bool = True
     can_stop: bool = True
     is_transient: bool = False
+    stop_timeout: timedelta | None = None
+    sends_sigkill: bool = True
 
     @property
     def is_running(self) -> bool:

@@ -113,6 +113,15 @@ def test_what_cannot_be_or_is_not_started_is_a_value(rig: Rig, unit: str, load: 
     assert state.is_quiet
 
 
+@pytest.mark.parametrize(("unit", "patience"), [("slowstop", 10 * SECOND), ("good", 90 * SECOND)])
+def test_how_long_a_stop_may_take_before_it_is_killed_is_known(
+    rig: Rig, unit: str, patience: timedelta
+) -> None:
+    state = rig.state(unit)
+
+    assert (state.stop_timeout, state.sends_sigkill) == (patience, True)
+
+
 def test_many_are_asked_about_at_once(rig: Rig) -> None:
     rig.put("good.service")
 
