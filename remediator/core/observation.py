@@ -22,6 +22,7 @@ class Source(enum.Enum):
     NVML = "nvml"
     SYSTEMD = "systemd"
     JOURNAL = "journal"
+    DCGM = "dcgm"
 
 
 class Verdict(enum.Enum):
