@@ -92,8 +92,8 @@ class FakeDocker:
     """A Docker engine: both what is asked of it and what is done with it.
 
     ``calls`` lists what changed or tried to change a container; ``before_stop`` happens after
-    the engine was told to stop one and before it does. While ``silent`` is set it answers
-    nothing, and nobody knows whether it acts.
+    the engine was told to stop one and before it does, ``before_inspect`` before each look. While
+    ``silent`` is set it answers nothing, and nobody knows whether it acts.
     """
 
     def __init__(self, clock: HandClock, kernel: "FakeKernel", driver: "FakeDriver") -> None:
@@ -108,6 +108,7 @@ class FakeDocker:
         self.loses_answers = False
         self.refuses_removal = False
         self.before_stop: Callable[[], None] = lambda: None
+        self.before_inspect: Callable[[], None] = lambda: None
 
     def add(self, container: FakeContainer) -> None:
         self._containers[container.facts.id] = container
@@ -119,6 +120,7 @@ class FakeDocker:
         return container_id in self._containers
 
     def inspect(self, container_id: str) -> ContainerFacts:
+        self.before_inspect()
         return self._find(container_id).facts
 
     def list(self) -> tuple[ContainerSummary, ...]:
@@ -157,6 +159,21 @@ class FakeDocker:
             raise RefusedError(f"Docker refused to kill {container_id}: it is not running")
         self.end(container_id, _KILLED)
         self._answer("kill", container_id)
+
+    def stop_softly(self, container_id: str, within: timedelta) -> None:
+        container = self._told("stop-softly", container_id)
+        self.before_stop()
+        if container.ignores_sigterm and container.facts.is_running:
+            raise EffectUnknownError(f"container {container_id} takes too long to stop")
+        if container.facts.is_running:
+            self.end(container_id, _STOPPED)
+        self._answer("stop", container_id)
+
+    def start(self, container_id: str) -> None:
+        container = self._told("start", container_id)
+        if not container.facts.is_running:
+            self.restart(container_id, self._kernel.next_pid())
+        self._answer("start", container_id)
 
     def remove(self, container_id: str) -> None:
         container = self._told("remove", container_id)
@@ -208,6 +225,10 @@ class FakeDocker:
     def _find(self, container_id: str) -> FakeContainer:
         if self.silent:
             raise SourceError(self.silent)
+        for container in self._containers.values():
+            # Docker takes the name as well, and the beginning of an id.
+            if container_id in {container.facts.name, container.facts.id[:12]}:
+                return container
         if container_id not in self._containers:
             raise TargetGoneError(f"container {container_id} no longer exists")
         return self._containers[container_id]
@@ -361,6 +382,9 @@ class FakeKernel:
 
     def forget(self, pid: int) -> None:
         self.processes.pop(pid, None)
+
+    def next_pid(self) -> int:
+        return max(self.processes, default=4000) + 1
 
     def container_of(self, pid: int, known_ids: Collection[str]) -> str | None:
         process = self._find(pid)

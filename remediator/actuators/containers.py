@@ -81,6 +81,9 @@ class ContainerActuator:
                 return
             # Any other signal than its own would leave the restart policy in force.
             api.kill(container_id, found["Config"].get("StopSignal") or "SIGTERM")
+            # One that somebody has stopped (SIGSTOP) takes no other signal; systemd does the same.
+            with contextlib.suppress(APIError):
+                api.kill(container_id, "SIGCONT")
         while (found_again := self._after_signal(container_id)) and found_again.is_running:
             if time.monotonic() >= deadline:
                 raise EffectUnknownError(f"container {container_id} takes too long to stop")

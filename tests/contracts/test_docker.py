@@ -10,9 +10,8 @@ from docker import DockerClient
 
 from remediator.actuators.containers import ContainerActuator
 from remediator.core.gpu_claims import GpuClaims
-from remediator.errors import RefusedError, SourceError, TargetGoneError
-from remediator.remediations import orphan_senses, senses
-from remediator.remediations.stop_container import Hands
+from remediator.errors import EffectUnknownError, RefusedError, SourceError, TargetGoneError
+from remediator.remediations import container_restart, orphan_senses, senses, stop_container
 from remediator.sources.docker_engine import DockerSource
 from tests.builders import MINUTE, SECOND
 from tests.eventually import eventually
@@ -26,6 +25,10 @@ WAIT = 10 * SECOND
 
 class Engine(senses.Engine, orphan_senses.Engine, Protocol):
     """What all remediations ask of Docker."""
+
+
+class Hands(stop_container.Hands, container_restart.Hands, Protocol):
+    """All that is done with a container."""
 
 
 class Rig(Protocol):
@@ -162,13 +165,15 @@ def test_a_running_container_is_described_with_this_run_and_its_claims(rig: Rig)
     assert abs(rig.now() - facts.started_at) < MINUTE
 
 
-@pytest.mark.parametrize("verb", ["inspect", "stop", "kill", "remove"])
+@pytest.mark.parametrize("verb", ["inspect", "stop", "kill", "stop_softly", "start", "remove"])
 def test_an_unknown_container_is_gone(rig: Rig, verb: str) -> None:
     unknown = "0" * 64
     asks: dict[str, Callable[[str], object]] = {
         "inspect": rig.engine.inspect,
         "stop": lambda container_id: rig.hands.stop(container_id, SECOND, WAIT),
         "kill": rig.hands.kill,
+        "stop_softly": lambda container_id: rig.hands.stop_softly(container_id, WAIT),
+        "start": rig.hands.start,
         "remove": rig.hands.remove,
     }
 
@@ -212,6 +217,38 @@ def test_a_container_that_does_not_run_cannot_be_killed(rig: Rig) -> None:
 
     with pytest.raises(RefusedError):
         rig.hands.kill(container)
+
+
+def test_a_container_that_is_asked_to_end_does_so_and_can_be_started_anew(rig: Rig) -> None:
+    container = rig.run()
+    before = rig.engine.inspect(container)
+
+    rig.hands.stop_softly(container, WAIT)
+    rig.hands.stop_softly(container, WAIT)
+    assert rig.engine.inspect(container).exit_code == 143
+    rig.hands.start(container)
+    rig.hands.start(container)
+
+    after = rig.engine.inspect(container)
+    assert (after.id, after.state, after.exit_code) == (before.id, "running", None)
+    assert after.started_at != before.started_at
+
+
+def test_a_container_that_does_not_end_when_asked_runs_on(rig: Rig) -> None:
+    container = rig.run(ignores_sigterm=True)
+    before = rig.engine.inspect(container)
+
+    with pytest.raises(EffectUnknownError, match="takes too long to stop"):
+        rig.hands.stop_softly(container, 0.5 * SECOND)
+
+    assert rig.engine.inspect(container) == before
+
+
+def test_a_container_is_found_by_its_name_and_by_the_beginning_of_its_id(rig: Rig) -> None:
+    facts = rig.engine.inspect(rig.run())
+
+    assert rig.engine.inspect(facts.name).id == facts.id
+    assert rig.engine.inspect(facts.id[:12]).id == facts.id
 
 
 def test_a_stopped_container_can_be_removed_once(rig: Rig) -> None:
@@ -292,6 +329,10 @@ def test_a_silent_engine_knows_nothing_and_was_told_nothing(rig: Rig) -> None:
         hands.stop(container, timedelta(), WAIT)
     with pytest.raises(RefusedError):
         hands.remove(container)
+    with pytest.raises(RefusedError):
+        hands.stop_softly(container, WAIT)
+    with pytest.raises(RefusedError):
+        hands.start(container)
 
 
 def test_all_containers_are_listed_with_their_state(rig: Rig) -> None:
