@@ -3,7 +3,7 @@
     python3 dcgm_program.py PORT [--host ADDRESS] [--ignores-term] [--never-measures] UUID...
 
 Its energy counters grow with the time of day, so that each run measures anew. SIGUSR1 freezes the
-values for the rest of the run, SIGUSR2 makes it answer 500; SIGTERM ends it.
+values for the rest of the run, SIGUSR2 makes it answer 500; SIGTERM ends it, and SIGHUP is a crash.
 """
 
 import argparse
@@ -31,6 +31,7 @@ def main() -> None:
         _freeze()
     signal.signal(signal.SIGUSR1, lambda *_: _freeze())
     signal.signal(signal.SIGUSR2, lambda *_: _STATE.update(status=500))
+    signal.signal(signal.SIGHUP, lambda *_: sys.exit(1))
     on_term = signal.SIG_IGN if options.ignores_term else lambda *_: sys.exit(0)
     signal.signal(signal.SIGTERM, on_term)
     with socket.create_server((options.host, options.port)) as server:

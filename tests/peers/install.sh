@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 PACKAGES=(
-    prometheus prometheus-alertmanager docker.io iptables busybox-static debootstrap
+    prometheus prometheus-alertmanager docker.io docker-compose iptables busybox-static debootstrap
     gcc libc6-dev make pkg-config libgirepository1.0-dev libcairo2-dev
     python3-venv python3-dev bsdutils bsdextrautils e2fsprogs ca-certificates
     openssh-client openssh-server

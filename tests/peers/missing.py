@@ -26,6 +26,7 @@ PACKAGES = {
     "prometheus-alertmanager": "prometheus-alertmanager",
     "amtool": "prometheus-alertmanager",
     "dockerd": "docker.io",
+    "docker-compose": "docker-compose",
     "busybox": "busybox-static",
     "debootstrap": "debootstrap",
     "gcc": "gcc",

@@ -1,11 +1,12 @@
-"""A journal whose process dies after so many writes."""
+"""A journal whose process dies after so many writes, and steps at which it dies."""
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from remediator.database import Database
+from tests.fakes import MemorySteps
 
 
 class DiedError(BaseException):
@@ -51,3 +52,23 @@ class MortalDatabase:
     def _live(self) -> None:
         if self.writes >= self._lives:
             raise DiedError
+
+
+class MortalSteps(MemorySteps):
+    """Steps whose process dies at one of them: when it is written down, or when it is done."""
+
+    def __init__(self, step: str, *, done: bool) -> None:
+        super().__init__()
+        self._dies_at = step
+        self._done = done
+
+    @contextmanager
+    def step(  # type: ignore[override]  # a context manager as well
+        self, name: str, detail: str
+    ) -> Iterator[Callable[[str], None]]:
+        with super().step(name, detail) as say:
+            if name == self._dies_at and not self._done:
+                raise DiedError
+            yield say
+            if name == self._dies_at:
+                raise DiedError
