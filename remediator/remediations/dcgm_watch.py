@@ -1,7 +1,8 @@
 """Watch DCGM's page and the driver side by side, for as long as it takes to tell."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
@@ -32,6 +33,19 @@ class Driver(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Watched:
+    """What was found: the driver's and DCGM's reports, and the page as it was last read."""
+
+    reports: tuple[Report, ...]
+    page: Figures = field(default_factory=dict)
+
+    @property
+    def xids(self) -> Mapping[str, int]:
+        """The last XID of each GPU that the page shows one of."""
+        return {uuid: figures.xid for uuid, figures in self.page.items() if figures.xid}
+
+
+@dataclass(frozen=True, slots=True)
 class DcgmWatch:
     """One exporter and the driver it asks.
 
@@ -44,7 +58,7 @@ class DcgmWatch:
     watch_for: timedelta = timedelta(seconds=40)
     pause: timedelta = timedelta(seconds=2)
 
-    def look(self) -> tuple[Report, ...]:
+    def look(self) -> Watched:
         """Return what the driver and DCGM say of whether DCGM measures; blocks while it watches.
 
         A silent driver comes first: what cannot be measured no restart will bring back.
@@ -52,31 +66,19 @@ class DcgmWatch:
         try:
             driver = self._driver_figures()
         except SourceError as error:
-            return (Report(Source.NVML, Verdict.SILENT, str(error)),)
-        answers = f"the driver answers for {len(driver)} GPUs"
+            return Watched((Report(Source.NVML, Verdict.SILENT, str(error)),))
+        answers = Report(Source.NVML, Verdict.AGREES, f"the driver answers for {len(driver)} GPUs")
         try:
             page = self.page.read()
             now, watched = self._watch(page)
         except SourceError as error:
-            down = Report(Source.DCGM, Verdict.AGREES, str(error))
-            return (Report(Source.NVML, Verdict.AGREES, answers), down)
+            return Watched((answers, Report(Source.DCGM, Verdict.AGREES, str(error))))
         try:
             driver_now = self._driver_figures()
         except SourceError as error:
-            return (Report(Source.NVML, Verdict.SILENT, str(error)),)
+            return Watched((Report(Source.NVML, Verdict.SILENT, str(error)),))
         verdict, says = judge((page, now), (driver, driver_now), watched)
-        return (
-            Report(Source.NVML, Verdict.AGREES, answers),
-            Report(Source.DCGM, verdict, says),
-        )
-
-    def xids(self) -> dict[str, int]:
-        """Return the last XID that the page shows of each GPU; nothing if it does not answer."""
-        try:
-            page = self.page.read()
-        except SourceError:
-            return {}
-        return {uuid: figures.xid for uuid, figures in page.items() if figures.xid}
+        return Watched((answers, Report(Source.DCGM, verdict, says)), now)
 
     def _watch(self, page: Figures) -> tuple[Figures, timedelta]:
         """Return the page once it has moved, or when it was watched for long enough."""

@@ -12,11 +12,10 @@ from typing import Protocol
 
 from remediator.core.alerts import Alert
 from remediator.core.attempts import Proof, Task, Verification
-from remediator.core.dcgm import same_xids
+from remediator.core.dcgm import Figures, same_xids
 from remediator.core.observation import Fact, Observation, Report, Source, Verdict
 from remediator.core.policy import Options
 from remediator.core.targets import Service
-from remediator.errors import SourceError
 from remediator.remediations.dcgm_watch import DcgmWatch
 from remediator.remediations.interface import Steps
 from remediator.remediations.notify_only import Confirming
@@ -74,10 +73,10 @@ class RestartDcgm:
         name = self._service.name
         owner, context = self._owner.look(name, confirmation.active_since, now)
         reports: tuple[Report, ...] = (confirmation.report, owner)
-        xids: dict[str, int] = {}
+        xids: Mapping[str, int] = {}
         if all(report.verdict is Verdict.AGREES for report in reports):
-            reports += self._watch.look()
-            xids = self._watch.xids()
+            watched = self._watch.look()
+            reports, xids = reports + watched.reports, watched.xids
         told = confirmation.annotations
         return Observation(
             at=now,
@@ -87,7 +86,7 @@ class RestartDcgm:
             context={
                 **context,
                 "summary": told.get("description") or told.get("summary") or "",
-                "xids": json.dumps(xids),
+                "xids": json.dumps(dict(xids)),
             },
             confirmed_labels=confirmation.labels,
             active_since=confirmation.active_since,
@@ -102,20 +101,18 @@ class RestartDcgm:
         up = self._owner.verify(task)
         if up.proof is not Proof.PROVEN:
             return up
-        for report in self._watch.look():
-            if report.verdict is Verdict.AGREES and report.source is Source.DCGM:
-                return Verification(Proof.DISPROVEN, f"{up.says}, but {report.says}")
+        watched = self._watch.look()
+        for report in watched.reports:
             if report.verdict is Verdict.SILENT:
                 return Verification(Proof.UNKNOWN, f"{up.says}, but {report.says}")
-            if report.verdict is Verdict.DISAGREES:
-                return Verification(Proof.PROVEN, f"{up.says}; {report.says}{self._old(task)}")
-        return Verification(Proof.UNKNOWN, f"{up.says}, and nobody tells whether it measures")
+            if report.source is Source.DCGM and report.verdict is Verdict.AGREES:
+                return Verification(Proof.DISPROVEN, f"{up.says}, but {report.says}")
+        fresh = "; ".join(r.says for r in watched.reports if r.source is Source.DCGM)
+        return Verification(Proof.PROVEN, f"{up.says}; {fresh}{_kept(task, watched.page)}")
 
-    def _old(self, task: Task) -> str:
-        """Return a warning of XIDs that the restart was to clear from the page, if any is left."""
-        before = json.loads(str(task.context.get("xids") or "{}"))
-        try:
-            left = same_xids(before, self._watch.page.read())
-        except SourceError:
-            return ""
-        return f"; it still shows {left}, which is kept by the host engine" if left else ""
+
+def _kept(task: Task, page: Figures) -> str:
+    """Return a warning of XIDs that the restart was to clear from the page, if any is left."""
+    before = json.loads(str(task.context.get("xids") or "{}"))
+    left = same_xids(before, page)
+    return f"; it still shows {left}, which is kept by the host engine" if left else ""

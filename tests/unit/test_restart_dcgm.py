@@ -94,6 +94,12 @@ def test_an_exporter_that_does_not_answer_is_down(site: Site) -> None:
     assert (report.verdict, report.says) == (Verdict.AGREES, "connection refused")
 
 
+def test_that_the_exporter_does_not_answer_prometheus_is_no_objection(site: Site) -> None:
+    site.prometheus.down.add("127.0.0.1:9400")
+
+    assert site.report(Source.PROMETHEUS).verdict is Verdict.AGREES
+
+
 def test_an_exporter_that_measures_is_left_alone(site: Site) -> None:
     site.page.frozen = False
 
@@ -107,7 +113,7 @@ def test_a_page_that_moves_is_not_watched_any_longer(site: Site) -> None:
     site.page.frozen = False
     watch = DcgmWatch(site.page, site.driver, HOUR, 0.001 * SECOND)
 
-    assert watch.look()[-1].verdict is Verdict.DISAGREES
+    assert watch.look().reports[-1].verdict is Verdict.DISAGREES
 
 
 def test_a_page_without_values_is_a_fault(site: Site) -> None:
