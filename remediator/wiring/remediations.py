@@ -1,0 +1,101 @@
+"""Every remediation with what it asks and what it acts through; nothing is connected to yet."""
+
+from datetime import timedelta
+
+from remediator.actuators.containers import ContainerActuator
+from remediator.actuators.power import PowerActuator
+from remediator.actuators.processes import ProcessActuator
+from remediator.actuators.services import Services
+from remediator.config.limits_file import LimitsFile
+from remediator.config.settings import Settings
+from remediator.core.targets import Service
+from remediator.remediations.cap_power import CapPower
+from remediator.remediations.container_restart import ContainerRestart
+from remediator.remediations.dcgm_watch import DcgmWatch
+from remediator.remediations.interface import Remediation
+from remediator.remediations.kill_orphan import KillOrphan
+from remediator.remediations.notify_only import NotifyOnly
+from remediator.remediations.orphan_senses import OrphanSenses, Permitted
+from remediator.remediations.own_alerts import OwnAlerts
+from remediator.remediations.remove_container import RemoveContainer
+from remediator.remediations.restart_dcgm import LEAST_STOP, PATIENCE, Owner, RestartDcgm
+from remediator.remediations.restart_service import RestartService
+from remediator.remediations.senses import Senses
+from remediator.remediations.stop_container import StopContainer
+from remediator.remediations.unit_restart import UnitRestart
+from remediator.sources.accounts import Accounts
+from remediator.sources.dcgm_page import DcgmPage
+from remediator.sources.docker_engine import DockerSource
+from remediator.sources.in_time import AccountsInTime, CommandsInTime, DriverInTime, EngineInTime
+from remediator.sources.nvml import NvmlSource
+from remediator.sources.proc import ProcSource
+from remediator.sources.prometheus import PrometheusSource
+from remediator.system_bus import SystemBus
+
+_BUS_TIMEOUT = timedelta(seconds=10)
+# As long as Prometheus waits for a scrape.
+_PAGE_TIMEOUT = timedelta(seconds=10)
+
+
+def make_remediations(settings: Settings, limits: LimitsFile) -> dict[str, Remediation]:
+    """Return every remediation by its name; nothing is connected to yet."""
+    prometheus = OwnAlerts(
+        PrometheusSource(
+            settings.prometheus_url, settings.prometheus_timeout, settings.prometheus_freshness
+        )
+    )
+    docker = DockerSource(settings.docker_host, settings.docker_timeout)
+    driver = DriverInTime(NvmlSource(), settings.docker_timeout)
+    kernel = ProcSource()
+    users = AccountsInTime(Accounts(), settings.docker_timeout)
+    senses = Senses(
+        prometheus=prometheus,
+        engine=EngineInTime(docker, settings.docker_timeout),
+        driver=driver,
+        kernel=kernel,
+        users=users,
+    )
+    permitted = Permitted(
+        frozenset(settings.permitted_host_users), frozenset(settings.permitted_processes)
+    )
+    hands = ContainerActuator(settings.docker_host, settings.docker_timeout)
+    made: list[Remediation] = [
+        StopContainer(senses, hands, limits, permitted),
+        RemoveContainer(senses, hands, limits, permitted),
+        KillOrphan(
+            OrphanSenses(
+                prometheus,
+                docker,
+                driver,
+                kernel,
+                users,
+                CommandsInTime(kernel, settings.docker_timeout),
+            ),
+            ProcessActuator(kernel),
+            permitted,
+        ),
+        CapPower(prometheus, driver, PowerActuator(settings.docker_timeout)),
+        *_restarting(settings, prometheus, driver, docker, hands),
+        NotifyOnly(prometheus),
+    ]
+    return {remediation.name: remediation for remediation in made}
+
+
+def _restarting(
+    settings: Settings,
+    prometheus: OwnAlerts,
+    driver: DriverInTime,
+    engine: DockerSource,
+    hands: ContainerActuator,
+) -> list[Remediation]:
+    """Return what restarts services: the DCGM exporter through its one owner, and any unit."""
+    services = Services(SystemBus(settings.dbus_address, _BUS_TIMEOUT))
+    owner: Owner = UnitRestart(services, PATIENCE, least_stop=LEAST_STOP)
+    if settings.dcgm_container:
+        owner = ContainerRestart(engine, hands, PATIENCE, LEAST_STOP)
+    dcgm = Service(settings.dcgm_container or settings.dcgm_unit, settings.host)
+    watch = DcgmWatch(DcgmPage(settings.dcgm_url, _PAGE_TIMEOUT), driver)
+    return [
+        RestartDcgm(prometheus, owner, watch, dcgm),
+        RestartService(prometheus, services, settings.host),
+    ]
