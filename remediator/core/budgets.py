@@ -18,7 +18,8 @@ from remediator.core.policy import Limit, Policy, PolicyRule
 class Quota:
     """Limits that attempts of *remediations* fill together, on whatever target.
 
-    Those from up to ``after`` are forgiven.
+    Those from before ``after`` are forgiven; one of that very moment is not, since doubt about time
+    must never make room.
     """
 
     remediations: frozenset[str]
@@ -32,7 +33,7 @@ class Quota:
             for attempt in attempts
             if attempt.counts
             and attempt.remediation in self.remediations
-            and (self.after is None or attempt.planned_at > self.after)
+            and (self.after is None or attempt.planned_at >= self.after)
         ]
 
 

@@ -198,16 +198,17 @@ class Attempts:
         self, quota: Quota, limit: Limit, now: datetime, without: int | None
     ) -> list[sqlite3.Row]:
         """Return the newest attempts that fill *limit*; nothing while it has room."""
-        since = now - limit.window
+        # What is as old as the window is outside, what was planned when a person closed counts.
+        since = now - limit.window + timedelta.resolution
         since = since if quota.after is None else max(since, quota.after)
         names = sorted(quota.remediations)
-        of_quota = f"remediation IN ({', '.join('?' * len(names))}) AND planned_at"
+        of_quota = f"remediation IN ({', '.join('?' * len(names))}) AND planned_at >= ?"
         last = self._counted(
-            f"{of_quota} > ?", (*names, stamp(since)), without, f"LIMIT 1 OFFSET {limit.count - 1}"
+            of_quota, (*names, stamp(since)), without, f"LIMIT 1 OFFSET {limit.count - 1}"
         )
         if not last:
             return []
-        return self._counted(f"{of_quota} >= ?", (*names, last[0]["planned_at"]), without)
+        return self._counted(of_quota, (*names, last[0]["planned_at"]), without)
 
     def _counted(
         self, where: str, parameters: tuple[object, ...], without: int | None, part: str = ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from remediator.core.alerts import Alert, Status
@@ -221,6 +221,8 @@ def fullest(stops: list[Stop], window: timedelta) -> int:
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(POLICIES), lives)
+# Attempts that are planned in the very moment in which a person closes the breaker.
+@example(POLICIES[1], [([("deliver", ["a", "b", "c"]), ("command", "close-breaker")], 29)])
 def test_the_promises_hold_whatever_happens(
     policy: Policy, story: list[tuple[list[tuple[str, object]], int]]
 ) -> None:

@@ -234,7 +234,8 @@ def test_of_a_quota_the_newest_are_read_that_fill_it(journal: Journal) -> None:
     assert read(Limit(2, DAY)) == 2
     assert read(Limit(4, DAY)) == 0
     assert read(Limit(3, 3 * HOUR)) == 0
-    assert read(Limit(3, DAY), after=-3 * HOUR) == 0
+    assert read(Limit(3, DAY), after=-3 * HOUR) == 3
+    assert read(Limit(3, DAY), after=timedelta.resolution - 3 * HOUR) == 0
     assert read(Limit(1, DAY), name="notify-only") == 0
 
 
