@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remediator.core.services import unit_name
@@ -62,6 +62,7 @@ def a_site(world: World, folder: str) -> QuiesceSite:
     return QuiesceSite(Path(folder), Quiesced(world.asked), world.services())
 
 
+@settings(deadline=None)  # it writes to the disk
 @given(worlds())
 def test_all_that_is_asked_for_is_down_meanwhile_and_what_ran_runs_afterwards(
     world: World,
@@ -78,6 +79,7 @@ def test_all_that_is_asked_for_is_down_meanwhile_and_what_ran_runs_afterwards(
         assert site.record.unfinished() == ()
 
 
+@settings(deadline=None)  # it writes to the disk
 @given(worlds(), st.integers(0, 60), st.sampled_from(["before", "after", "write"]))
 def test_whenever_it_is_cut_off_exactly_what_ran_is_brought_back(
     world: World, moment: int, where: str
@@ -110,6 +112,7 @@ def dying_after(moment: int) -> Callable[[Call], None]:
     return die
 
 
+@settings(deadline=None)  # it writes to the disk
 @given(worlds(), st.lists(st.integers(0, 20), max_size=3))
 def test_a_recovery_that_is_cut_off_again_and_again_comes_to_its_end(
     world: World, moments: list[int]
