@@ -6,6 +6,7 @@ The lock is a file that the kernel frees when its holder ends, however that happ
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from remediator.errors import RefusedError
 
 FILE = "quiesce.lock"
 _LONGEST = 300
+_LOOKS, _LOOK_SECONDS = 5, 0.02
 
 
 class QuiesceLock:
@@ -27,10 +29,7 @@ class QuiesceLock:
         """Hold it; RefusedError if somebody else does, with what they are about."""
         file = self._open()
         try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise RefusedError(f"another quiesce is under way: {_said(file)}") from error
+            _take(file)
             os.truncate(file, 0)
             os.pwrite(file, f"{why[: _LONGEST - 30]} (process {os.getpid()})\n".encode(), 0)
             self._file = file
@@ -70,6 +69,16 @@ class QuiesceLock:
             return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except OSError as error:
             raise RefusedError(f"{self._path}: {error.strerror}") from error
+
+
+def _take(file: int) -> None:
+    """Lock *file*, or raise RefusedError; whoever only looks holds it for a moment."""
+    for _ in range(_LOOKS):
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_LOOK_SECONDS)
+    raise RefusedError(f"another quiesce is under way: {_said(file)}")
 
 
 def _said(file: int) -> str:

@@ -104,9 +104,11 @@ class Quiesce:
         """
         if not self._record.unfinished():
             return {}
-        if self.lock.holder() is not None:
-            return None
-        with self.lock.held("restoring what was stopped"):
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self.lock.held("restoring what was stopped"))
+            except RefusedError:
+                return None
             return self._restoring.restore(tries=2)
 
     def give_up(self, name: str) -> bool:

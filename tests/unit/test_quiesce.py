@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import sqlite3
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -338,6 +339,25 @@ def test_a_child_that_was_given_the_lock_holds_it_on_unless_it_was_let_go(folder
         assert QuiesceLock(folder).holder() is None
     with pytest.raises(ValueError, match="not held"):
         lock.fileno()
+
+
+def test_whoever_only_looks_keeps_nobody_out(folder: Path) -> None:
+    lock = QuiesceLock(folder)
+    looks = [True]
+
+    def look() -> None:
+        while looks:
+            QuiesceLock(folder).holder()
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(50):
+            with lock.held("work"):
+                pass
+    finally:
+        looks.clear()
+        looking.join()
 
 
 def test_a_lock_that_cannot_be_made_refuses(folder: Path) -> None:
