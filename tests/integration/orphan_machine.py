@@ -133,6 +133,10 @@ class OrphanMachine:
             self._groups.append(group)
         (group / "cgroup.procs").write_text(str(target.pid))
 
+    def take_out(self, target: Process) -> None:
+        """Put a process back among the host's: Docker cannot end a group with others in it."""
+        (CGROUPS / "cgroup.procs").write_text(str(target.pid))
+
     def freeze(self, target: Process) -> Path:
         """Keep a process from hearing any signal until `thaw` is called with what is returned."""
         group = Path("/sys/fs/cgroup/freezer") / f"remediator-test-{os.getpid()}-{target.pid}"

@@ -280,6 +280,7 @@ def test_what_a_container_of_this_engine_left_behind_is_ended(
     target = machine.start(task="stubborn", uid=0)
     machine.put_in_container(target, str(container.id))
     is_spared(machine, target)
+    machine.take_out(target)
     container.kill()
     container.wait()
     if removed:
