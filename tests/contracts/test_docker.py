@@ -39,6 +39,7 @@ class Rig(Protocol):
     @property
     def hands(self) -> Hands: ...
     def run(self, *, ignores_sigterm: bool = False, auto_remove: bool = False) -> str: ...
+    def create(self) -> str: ...
     def end(self, container_id: str) -> None: ...
     def restart(self, container_id: str) -> None: ...
     def touch_keep_alive(self, container_id: str, at: datetime | None = None) -> None: ...
@@ -65,6 +66,11 @@ class RealRig:
         # The shell has set its trap when its sleep runs.
         eventually(lambda: len(container.top()["Processes"]) > 1, 10, "the trap is set")
         return str(container.id)
+
+    def create(self) -> str:
+        environment = ["NVIDIA_VISIBLE_DEVICES=GPU-0"]
+        made = self.client.containers.create(self.image, ["sleep", "9"], environment=environment)
+        return str(made.id)
 
     def end(self, container_id: str) -> None:
         self.client.containers.get(container_id).kill("TERM")
@@ -102,6 +108,9 @@ class FakeRig:
         container.ignores_sigterm = ignores_sigterm
         container.auto_remove = auto_remove
         return container.facts.id
+
+    def create(self) -> str:
+        return self._host.create(next(self._names)).facts.id
 
     def end(self, container_id: str) -> None:
         self.engine.end(container_id, 143)
@@ -260,6 +269,18 @@ def test_a_stopped_container_can_be_removed_once(rig: Rig) -> None:
     assert gone(rig.engine.inspect, container)
     with pytest.raises(TargetGoneError):
         rig.hands.remove(container)
+
+
+def test_a_container_that_was_never_started_has_no_run_and_can_be_removed(rig: Rig) -> None:
+    container = rig.create()
+
+    facts = rig.engine.inspect(container)
+    rig.hands.remove(container)
+
+    assert (facts.state, facts.is_running, facts.pid) == ("created", False, 0)
+    assert (facts.started_at, facts.finished_at) == (None, None)
+    assert facts.claims == GpuClaims(ids=("GPU-0",))
+    assert gone(rig.engine.inspect, container)
 
 
 def test_a_running_container_is_not_removed(rig: Rig) -> None:
