@@ -7,6 +7,7 @@ how many have been applied.
 import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib import resources
@@ -15,10 +16,17 @@ from pathlib import Path
 from remediator.errors import StoreError
 
 _BUSY_SECONDS = 10.0
+# A file of some gigabytes is looked through at its opening for no longer than this.
+_LOOK_THROUGH_SECONDS = 10.0
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 class Database:
-    """One open database; safe to share between threads, which take turns."""
+    """One open database; safe to share between threads, which take turns.
+
+    Once SQLite has found it damaged nothing more is read or written: what is left of it is for a
+    person to save, and what it still says is no ground to act on.
+    """
 
     def __init__(self, connection: sqlite3.Connection, error: type[StoreError], path: Path) -> None:
         self._connection = connection
@@ -26,12 +34,13 @@ class Database:
         self._error = error
         self._path = path
         self._name = path.name
-        self._file = _file_at(path)
+        self._files = _files_at(path)
+        self._damage: sqlite3.Error | None = None
         self.after_commit: Callable[[], None] = _nothing
 
     def is_in_place(self) -> bool:
-        """Tell whether the file that was opened is still the one that its path leads to."""
-        return self._file is not None and _file_at(self._path) == self._file
+        """Tell whether the files that were opened are still those that their paths lead to."""
+        return self._files[0] is not None and _files_at(self._path) == self._files
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -40,6 +49,11 @@ class Database:
             if self._connection.in_transaction:
                 yield self._connection
                 return
+            if not self.is_in_place():
+                # What goes into a file without a name is gone with its last reader.
+                raise self._error(
+                    f"{self._name} was removed or replaced: restart the program that writes it"
+                )
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -74,9 +88,14 @@ class Database:
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
+        if self._damage is not None:
+            raise self._error(f"{self._name}: {self._damage}") from self._damage
         try:
             yield
         except sqlite3.Error as error:
+            # Only the lowest byte says what it is, the rest where.
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+                self._damage = error
             raise self._error(f"{self._name}: {error}") from error
 
 
@@ -90,6 +109,7 @@ def open_writer(path: Path, package: str, error: type[StoreError], mode: int = 0
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
+            _look_through(connection)
             _migrate(connection, package)
         except sqlite3.Error:
             # A migration that failed may have left its transaction open, and with it the lock.
@@ -108,13 +128,12 @@ def open_reader(path: Path, error: type[StoreError], package: str | None = None)
             raise error(f"{path} does not exist yet: has the program that writes it been started?")
         uri = path.resolve().as_uri()
         try:
-            connection = _connect(f"{uri}?mode=ro")
-            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            connection = _connect_to_read(f"{uri}?mode=ro")
         except sqlite3.OperationalError:
             if path.with_name(path.name + "-wal").exists():
                 raise
             # Closed cleanly by its writer, in a folder where we may not make the -shm file.
-            connection = _connect(f"{uri}?mode=ro&immutable=1")
+            connection = _connect_to_read(f"{uri}?mode=ro&immutable=1")
         if package is not None:
             _check_version(connection, path, package, error)
     return Database(connection, error, path)
@@ -139,6 +158,10 @@ def _nothing() -> None:
     """Do nothing after a commit."""
 
 
+def _files_at(path: Path) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+    return _file_at(path), _file_at(path.with_name(f"{path.name}-wal"))
+
+
 def _file_at(path: Path) -> tuple[int, int] | None:
     try:
         found = path.stat()
@@ -153,6 +176,33 @@ def _connect(uri: str) -> sqlite3.Connection:
     )
     connection.row_factory = sqlite3.Row
     return connection
+
+
+def _connect_to_read(uri: str) -> sqlite3.Connection:
+    connection = _connect(uri)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except sqlite3.Error:
+        # While it is open, nobody can make anew what is wrong with the files beside it.
+        connection.close()
+        raise
+    return connection
+
+
+def _look_through(connection: sqlite3.Connection) -> None:
+    """Raise DatabaseError if the file is damaged: to find it out later may be in the middle."""
+    deadline = time.monotonic() + _LOOK_THROUGH_SECONDS
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, 100_000)
+    try:
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        found = "ok"
+    finally:
+        connection.set_progress_handler(None, 0)
+    if found != "ok":
+        raise sqlite3.DatabaseError(f"database disk image is malformed: {' '.join(found.split())}")
 
 
 def _check_version(

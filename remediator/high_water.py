@@ -26,10 +26,19 @@ class HighWaterMark:
 
     def read(self) -> int:
         """Return the mark; 0 if there is none, or only that of another database in this place."""
+        identity, number = self._found()
+        return number if identity == self._identity else 0
+
+    def is_of_another(self) -> bool:
+        """Tell whether another database stood in this place, in which something was written."""
+        identity, number = self._found()
+        return identity != self._identity and number > 0
+
+    def _found(self) -> tuple[str, int]:
         words = os.pread(self._file, _LENGTH, 0).decode("ascii", "replace").split()
-        if len(words) != len(("identity", "number")) or words[0] != self._identity:
-            return 0
-        return int(words[1]) if words[1].isdecimal() else 0
+        if len(words) != len(("identity", "number")) or not words[1].isdecimal():
+            return "", 0
+        return words[0], int(words[1])
 
     def write(self, number: int) -> None:
         """Keep *number*; a file system that refuses costs the check, not the row."""

@@ -15,8 +15,8 @@ from remediator.journal import journal
 _ABOUT = """\
 Copy the journal and the inbox into a new folder, each as it stands at one moment, while everything
 goes on. The copies are checked and synced before this says so. To restore, stop the programs, put
-the two files in the place of those that are there (with their -wal, -shm and .mark files removed),
-and start again.
+the two files in the place of those that are there (with their -wal and -shm files removed), and
+start again: the worker pauses, since what was done after the copy is forgotten.
 """
 _AT_A_TIME = 1000
 

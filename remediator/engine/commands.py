@@ -11,6 +11,7 @@ from remediator.core.commands import NEEDS_INCIDENT, NEEDS_REASON, Action
 from remediator.core.notices import clean
 from remediator.engine.parts import EngineParts
 from remediator.inbox.store import Inbox, StoredCommand
+from remediator.journal import journal
 from remediator.journal.operations import CommandRecord
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class Commands:
             incident = _number(argument.get("incident"))
             accepted = True
             try:
+                self._refuse_old(stored)
                 command = _read(argument, clean(stored.actor) or "unknown", incident, now)
                 answer = self._follow[command.action](command)
             except _RefusedError as refusal:
@@ -90,6 +92,16 @@ class Commands:
             self._journal.operations.keep(inbox, stored.id, record)
         word = "accepted" if accepted else "refused"
         log.info("%s by %s is %s: %s", record.action, record.actor, word, answer)
+
+    def _refuse_old(self, stored: StoredCommand) -> None:
+        """Refuse what was given to a journal that has forgotten it: it may have been followed.
+
+        Else a backup in the journal's place would be resumed by a command of last week, and do
+        with its incident 17 what was approved for another one.
+        """
+        pause = self._journal.operations.pause_in_force()
+        if pause and pause.actor == journal.ACTOR and stored.received_at <= pause.began_at:
+            raise _RefusedError("it was given before the journal lost what it knew: give it again")
 
     def _pause(self, command: _Command) -> str:
         self._journal.operations.pause(command.reason, command.actor, command.now)

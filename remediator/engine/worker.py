@@ -134,19 +134,29 @@ class Worker:
     def _take_deliveries(self) -> None:
         try:
             if self._inbox is not None and not self._inbox.is_in_place():
-                self._inbox.close()
-                self._inbox = None
+                # What it still holds was acknowledged, and may be nowhere else.
+                self._take_from(self._inbox)
+                self._close_inbox()
             if self._inbox is None:
                 self._inbox = self._open_inbox()
-            try:
-                self._intake.begin(self._inbox)
-                self._commands.take_all(self._inbox)
-            finally:
-                # Also where no command can be followed: it measures how old the oldest one is.
-                self._intake.take_all(self._inbox)
+            self._take_from(self._inbox)
         except InboxError as error:
-            # What is known already goes on without it.
+            # What is known already goes on without it, and the next round opens it afresh.
+            self._close_inbox()
             self._report_trouble("no delivery can be taken yet", error, logging.WARNING)
+
+    def _take_from(self, inbox: Inbox) -> None:
+        try:
+            self._intake.begin(inbox)
+            self._commands.take_all(inbox)
+        finally:
+            # Also where no command can be followed: it measures how old the oldest one is.
+            self._intake.take_all(inbox)
+
+    def _close_inbox(self) -> None:
+        if self._inbox is not None:
+            self._inbox.close()
+            self._inbox = None
 
     def _take_up(self) -> None:
         """Find attempts that nobody has in hand: after a crash, or when the journal failed."""

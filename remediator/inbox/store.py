@@ -156,9 +156,6 @@ class Inbox:
                 )
 
     def _insert(self, table: str, sql: str, values: tuple[object, ...]) -> int:
-        if not self.is_in_place():
-            # What goes into a file without a name is gone with its last reader.
-            raise InboxError(f"{FILE} was removed or replaced: restart the receiver")
         with self._database.transaction() as connection:
             cursor = connection.execute(sql, values)
         number = int(cursor.lastrowid or 0)

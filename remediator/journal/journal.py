@@ -22,6 +22,8 @@ from remediator.journal.operations import Operations
 log = logging.getLogger(__name__)
 
 FILE = "journal.db"
+# Who pauses where the journal cannot be relied on.
+ACTOR = "the journal"
 
 
 class Journal:
@@ -43,8 +45,8 @@ class Journal:
     def for_worker(cls, folder: Path) -> "Journal":
         """Open the journal in *folder* for writing; JournalError if that can't be.
 
-        If its newest rows are gone, attempts may be forgotten: then everything is paused until a
-        person has looked.
+        If its newest rows are gone, or it was made anew, attempts may be forgotten: then everything
+        is paused until a person has looked.
         """
         journal = cls(open_writer(folder / FILE, __package__ or "", JournalError))
         journal._check(folder / "journal.mark")
@@ -82,13 +84,19 @@ class Journal:
         lost = mark.read() - given(self._database)
         if lost > 0:
             self._make_good(lost)
+        elif mark.is_of_another():
+            self._pause("the journal was made anew: what was done before is forgotten")
         self._database.after_commit = lambda: mark.write(given(self._database))
         self._database.after_commit()
 
     def _make_good(self, lost: int) -> None:
-        reason = f"the journal has lost its newest rows ({lost}): see the disk, and what was done"
-        log.error("paused: %s; then: remediator resume", reason)
         with self._database.transaction() as connection:
             # What people were told of by number must not become something else.
             connection.execute("UPDATE sqlite_sequence SET seq = seq + ?", (lost,))
-            self.operations.pause(reason, "remediator", datetime.now(UTC))
+            self._pause(
+                f"the journal has lost its newest rows ({lost}): see the disk, and what was done"
+            )
+
+    def _pause(self, reason: str) -> None:
+        log.error("paused: %s; then: remediator resume", reason)
+        self.operations.pause(reason, ACTOR, datetime.now(UTC))

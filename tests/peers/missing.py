@@ -34,6 +34,8 @@ PACKAGES = {
     "write": "bsdextrautils",
     "setpriv": "util-linux",
     "chattr": "e2fsprogs",
+    "nsenter": "util-linux",
+    "mkfs.ext4": "e2fsprogs",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "sshd": "openssh-server",

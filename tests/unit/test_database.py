@@ -300,6 +300,54 @@ def test_there_is_no_room_for_a_database_on_a_full_disk(folder: Path) -> None:
     assert "full" in told or "disk I/O error" in told
 
 
+def garbage_on(path: Path, page: int) -> None:
+    """Overwrite one page of a file that nobody has in memory."""
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xa5" * 4096)
+
+
+def test_a_damaged_file_is_found_out_at_its_opening(path: Path, database: Database) -> None:
+    for number in range(200):
+        put(database, f"{number} {'x' * 500}")
+    database.close()
+    garbage_on(path, 9)
+
+    with pytest.raises(InboxError, match=f"{path}: database disk image is malformed: .*Page 9"):
+        open_writer(path, INBOX, InboxError)
+
+
+def test_once_it_is_found_damaged_nothing_is_read_or_written_any_more(
+    path: Path, database: Database
+) -> None:
+    for number in range(200):
+        put(database, f"{number} {'x' * 500}")
+    database.close()
+    reader = open_reader(path, InboxError)
+    garbage_on(path, 9)
+
+    malformed = r"inbox\.db: database disk image is malformed"
+    with pytest.raises(InboxError, match=malformed):
+        reader.rows("SELECT * FROM delivery")
+    with pytest.raises(InboxError, match=malformed):
+        reader.row("SELECT 1")
+    reader.close()
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_what_was_removed_is_not_written_any_more(
+    path: Path, database: Database, suffix: str
+) -> None:
+    put(database, "a")
+    path.with_name(path.name + suffix).unlink()
+
+    assert not database.is_in_place()
+    message = r"inbox\.db was removed or replaced: restart the program that writes it"
+    with pytest.raises(InboxError, match=message):
+        put(database, "b")
+    assert senders(database) == ["a"]
+
+
 def test_a_block_that_fails_leaves_nothing(database: Database) -> None:
     put(database, "a")
 

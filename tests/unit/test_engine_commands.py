@@ -2,13 +2,15 @@
 
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from remediator.core.notices import NoticeKind
 from remediator.core.policy import Limit, Mode
-from tests.builders import HOUR, MINUTE, SECOND, a_policy, a_rule, an_alert
+from remediator.journal.journal import ACTOR
+from tests.builders import DAY, HOUR, MINUTE, NOON, SECOND, a_policy, a_rule, an_alert
 from tests.unit.engine_site import EngineSite, hurried
 
 
@@ -273,3 +275,36 @@ def test_the_running_worker_answers_at_once(site: EngineSite, tmp_path: Path) ->
         )
 
     assert answer.accepted
+
+
+@pytest.mark.parametrize(
+    ("actor", "given", "accepted"),
+    [
+        pytest.param(ACTOR, timedelta(), False, id="before the journal lost it"),
+        pytest.param(ACTOR, SECOND, True, id="after"),
+        pytest.param("carol", timedelta(), True, id="paused by a person"),
+    ],
+)
+def test_what_was_told_to_a_journal_that_has_forgotten_it_is_not_followed_again(
+    site: EngineSite, actor: str, given: timedelta, accepted: bool
+) -> None:
+    site.journal.operations.pause("rows are lost", actor, NOON)
+    site.clock.advance(given)
+
+    answer = site.command("resume")
+
+    assert answer.accepted is accepted
+    assert accepted or answer.answer == (
+        "it was given before the journal lost what it knew: give it again"
+    )
+    assert (site.journal.operations.pause_reason() is None) is accepted
+
+
+def test_a_clock_that_is_set_right_does_not_make_up_for_lost_rows(site: EngineSite) -> None:
+    site.round()
+    site.journal.operations.pause("rows are lost", ACTOR, NOON)
+    for step in (DAY, -DAY):
+        site.clock.step(step)
+        site.round()
+
+    assert site.journal.operations.pause_reason() == "rows are lost (the journal)"

@@ -120,6 +120,30 @@ def test_a_journal_that_lost_rows_pauses_everything(
     again.close()
 
 
+def test_a_journal_that_was_made_anew_pauses_everything(tmp_path: Path) -> None:
+    run(_JOURNALLING, tmp_path, 3)
+    for path in tmp_path.glob("journal.db*"):
+        path.unlink()
+
+    journal = Journal.for_worker(tmp_path)
+
+    assert journal.operations.pause_reason() == (
+        "the journal was made anew: what was done before is forgotten (the journal)"
+    )
+    journal.operations.resume("carol", NOON)
+    journal.close()
+    again = Journal.for_worker(tmp_path)
+    assert again.operations.pause_reason() is None
+    again.close()
+
+
+def test_the_first_journal_of_all_pauses_nothing(tmp_path: Path) -> None:
+    journal = Journal.for_worker(tmp_path)
+
+    assert journal.operations.pause_reason() is None
+    journal.close()
+
+
 def test_a_journal_that_lost_nothing_goes_on(tmp_path: Path) -> None:
     run(_JOURNALLING, tmp_path, 40)
 
