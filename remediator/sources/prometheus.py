@@ -4,18 +4,22 @@ An alert in Alertmanager proves nothing: anybody on the machine can post one. Wh
 itself says about its own rules cannot be posted.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Any
-
-import requests
 
 from remediator.core.alerts import Alert
 from remediator.core.durations import humanize
 from remediator.core.observation import Fact, Report, Source, Verdict
 from remediator.core.targets import subject_of
 from remediator.errors import SourceError
+from remediator.sources.deadline import DeadlineSession, NoAnswerError
+
+# More than every alert of a large site; an answer has to be held in memory.
+_LARGEST = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +45,15 @@ class Confirmation:
 
 
 class PrometheusSource:
-    """One Prometheus server; an answer older than *freshness* is no answer."""
+    """One Prometheus server; an answer older than *freshness* is no answer.
+
+    *timeout* is for each question with its whole answer.
+    """
 
     def __init__(self, url: str, timeout: timedelta, freshness: timedelta) -> None:
         self._url = url
-        self._timeout = timeout.total_seconds()
         self._freshness = freshness
-        self._session = requests.Session()
-        self._session.trust_env = False
+        self._session = DeadlineSession(timeout.total_seconds(), _LARGEST)
 
     def confirm(
         self, alert: Alert, now: datetime, *, exporter_must_answer: bool = True
@@ -165,15 +170,15 @@ class PrometheusSource:
 
     def _get(self, path: str, **parameters: str) -> Mapping[str, Any]:
         try:
-            answer = self._session.get(
-                self._url + path, params=parameters, timeout=self._timeout, allow_redirects=False
-            )
-            body = answer.json()
-            if answer.status_code != requests.codes.ok or body.get("status") != "success":
-                problem = body.get("error", f"status {answer.status_code}")
+            status, text = self._session.get(self._url + path, parameters)
+            body = json.loads(text)
+            if status != HTTPStatus.OK or body.get("status") != "success":
+                problem = body.get("error", f"status {status}")
                 raise SourceError(f"Prometheus at {self._url} refused {path}: {problem}")
-            data: Mapping[str, Any] = body["data"]
-        except (requests.RequestException, ValueError, KeyError, AttributeError) as error:
+            data: Mapping[str, Any] = dict(body["data"])
+        except NoAnswerError as error:
+            raise SourceError(f"no answer from Prometheus at {self._url}{path}: {error}") from error
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             kind = type(error).__name__
             raise SourceError(f"no answer from Prometheus at {self._url}{path}: {kind}") from error
         return data

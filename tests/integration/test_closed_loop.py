@@ -367,6 +367,25 @@ def test_without_a_driver_nothing_is_stopped_and_the_reason_is_told(
     assert "nvml silent:" in story
 
 
+def test_with_a_driver_that_hangs_nothing_is_stopped_and_the_reason_is_told(
+    site: Site, run: Callable[..., Container], gpus: GpuHost
+) -> None:
+    site.policy = hurried_policy(warn={"before": "3s"})
+    site.start()
+    container = run("idle", gpus=(0,))
+    site.until("SELECT count(*) FROM warning", 1, within=30)
+
+    gpus.set(0, hang=60)
+    try:
+        eventually(lambda: "unconfirmed" in holds(site, container), 40, "a hold")
+        story = site.run("incidents", "show", str(site.ask("SELECT incident FROM warning")))
+    finally:
+        gpus.set(0, hang=0)
+
+    assert "nvml silent: the NVIDIA driver did not answer within" in story
+    assert is_untouched(site, container)
+
+
 def test_with_a_frozen_docker_nothing_is_stopped_and_the_reason_is_told(
     site: Site, run: Callable[..., Container], engine: DockerEngine
 ) -> None:
