@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 
 from remediator.core import notices
 from remediator.core.aftermath import hint_is_over
-from remediator.core.alerts import Origin, Status
+from remediator.core.alerts import Alert, Origin, Status
 from remediator.core.budgets import quotas_of
 from remediator.core.case import Case, Decision, History, Hold, HoldReason, Remediate
 from remediator.core.catalogue import offer_of
 from remediator.core.decision import before_looking, decide
-from remediator.core.observation import Observation, Verdict
+from remediator.core.observation import Observation, Source, Verdict
 from remediator.core.policy import PolicyRule, Rung
 from remediator.engine.following import Following
 from remediator.engine.parts import EngineParts
@@ -25,6 +25,10 @@ _SLOWEST_RECHECK = timedelta(minutes=5)
 _LEASE = timedelta(minutes=2)
 # An alert that no source confirms and nobody repeats is forgotten after this.
 _LAPSE = timedelta(hours=1)
+# How long an end that Prometheus cannot confirm is doubted.
+_DOUBT = timedelta(minutes=10)
+# When an alert began is told by two clocks: Prometheus's own, and this machine's.
+_CLOCKS_DIFFER = timedelta(seconds=5)
 _LAPSING = frozenset({HoldReason.UNCONFIRMED, HoldReason.TARGET_GONE})
 
 
@@ -47,7 +51,7 @@ class Looking:
         firings = self._journal.incidents.firings(incident_id)
         active = [record for record in firings if record.alert.status is Status.FIRING]
         if not active:
-            self._close(incident, firings, "resolved by itself")
+            self._end(incident, firings, lease)
             return None
         again: list[datetime] = []
         lapsed: list[bool] = []
@@ -74,6 +78,41 @@ class Looking:
             return False
         self._journal.incidents.end_hint(alert.firing, now)
         return True
+
+    def _end(self, incident: Incident, firings: list[FiringRecord], lease: datetime) -> None:
+        """Close an incident whose alerts are said to have resolved, if Prometheus says so too.
+
+        Whoever can post an alert can post its end as well, and with the incident would go what
+        lasts as long: a rejection, a limit. A silent Prometheus is waited for, but not for ever.
+        """
+        again: list[datetime] = []
+        for record in _latest(firings):
+            at = self._doubt(incident, record)
+            if at is not None:
+                again.append(at)
+        if again:
+            self._journal.incidents.look_again(incident.id, min(again), lease)
+        else:
+            self._close(incident, firings, "resolved by itself")
+
+    def _doubt(self, incident: Incident, record: FiringRecord) -> datetime | None:
+        """Return when to look again at an alert that may not have resolved, None if it has."""
+        rule = self._parts.policy().rule_for(record.alert.labels)
+        if rule is None or record.alert.origin is Origin.EPILOG:
+            return None
+        seen = self._look_with(_eyes(rule), record.alert)
+        report, now = seen.report_of(Source.PROMETHEUS), self._parts.clock.now()
+        fires = _is_same_stretch(record, seen)
+        silent = report is not None and report.verdict is Verdict.SILENT
+        said_at = record.resolved_at or now
+        if report is None or not (fires or (silent and now - said_at <= _DOUBT)):
+            return None
+        hold = Hold(HoldReason.RESOLVED, f"its end was delivered, but prometheus: {report.says}")
+        with self._journal.transaction():
+            self._write(incident, record, hold, seen, rule)
+            if fires:
+                self._journal.incidents.fires_still(record.alert.firing)
+        return now if fires else now + self._parts.recheck
 
     def _close(self, incident: Incident, seen: list[FiringRecord], outcome: str) -> None:
         """Close an incident, unless something is still being done or was delivered meanwhile."""
@@ -137,12 +176,7 @@ class Looking:
     def _observed(
         self, incident: int, case: Case, rule: PolicyRule, without: int | None = None
     ) -> Case:
-        eyes = _eyes(rule)
-        remediation = self._parts.remediations[eyes.remediation]
-        seen = remediation.observe(case.alert, self._parts.clock.now(), eyes.options)
-        for report in seen.reports:
-            if report.verdict is Verdict.SILENT:
-                self._parts.metrics.source_errors.labels(report.source.value).inc()
+        seen = self._look_with(_eyes(rule), case.alert)
         now = self._parts.clock.now()
         warned_at = None
         if seen.target is not None:
@@ -151,6 +185,14 @@ class Looking:
         history = replace(case.history, warned_at=warned_at)
         seen_case = replace(case, observation=seen, history=history, now=now)
         return self._remembered(incident, seen_case, without)
+
+    def _look_with(self, eyes: Rung, alert: Alert) -> Observation:
+        remediation = self._parts.remediations[eyes.remediation]
+        seen = remediation.observe(alert, self._parts.clock.now(), eyes.options)
+        for report in seen.reports:
+            if report.verdict is Verdict.SILENT:
+                self._parts.metrics.source_errors.labels(report.source.value).inc()
+        return seen
 
     def _remembered(self, incident: int, case: Case, without: int | None = None) -> Case:
         """Return *case* with what the journal says now."""
@@ -208,6 +250,20 @@ class Looking:
         at = now + min(max(age, self._parts.recheck), _SLOWEST_RECHECK)
         until = decision.until if isinstance(decision, Hold) else None
         return min(at, until) if until is not None and until > now else at
+
+
+def _latest(firings: list[FiringRecord]) -> list[FiringRecord]:
+    """Return the last firing of each alert: what was before it has ended at the latest with it."""
+    by_labels = {tuple(sorted(record.alert.labels.items())): record for record in firings}
+    return list(by_labels.values())
+
+
+def _is_same_stretch(record: FiringRecord, seen: Observation) -> bool:
+    """Whether what fires in Prometheus is this firing, and not one that has begun since."""
+    report = seen.report_of(Source.PROMETHEUS)
+    agrees = report is not None and report.verdict is Verdict.AGREES
+    since = seen.active_since
+    return agrees and since is not None and since <= record.alert.starts_at + _CLOCKS_DIFFER
 
 
 def _has_lapsed(record: FiringRecord, decision: Decision, now: datetime) -> bool:

@@ -118,6 +118,14 @@ class Incidents:
                 (stamp(at), *identity(firing), Origin.EPILOG.value),
             )
 
+    def fires_still(self, firing: Firing) -> None:
+        """Take back the end of a firing: it was delivered, and is not so."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE firing SET resolved_at = NULL WHERE fingerprint = ? AND starts_at = ?",
+                identity(firing),
+            )
+
     def due(self, now: datetime, most: int = 256) -> list[int]:
         """Return the open incidents that want to be looked at by *now*, the longest due first."""
         rows = self._database.rows(

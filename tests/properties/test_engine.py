@@ -61,16 +61,20 @@ class Machine:
     ledger: list[Stop] = field(default_factory=list)
     delivered: set[tuple[str, str]] = field(default_factory=set)
     firing: dict[str, int] = field(default_factory=lambda: dict.fromkeys(NAMES, 0))
+    ended: set[str] = field(default_factory=set)
     era: int = 0
 
     def alert(self, name: str, status: Status = Status.FIRING) -> Alert:
-        starts_at = NOON - HOUR + self.firing[name] * MINUTE
         return an_alert(
             {"container_id": name * 64},
             status=status,
             fingerprint=name,
-            starts_at=f"{starts_at:%Y-%m-%dT%H:%M:%SZ}",
+            starts_at=f"{self.begin(name):%Y-%m-%dT%H:%M:%SZ}",
         )
+
+    def begin(self, name: str) -> datetime:
+        """When the alert began that Prometheus has now."""
+        return NOON - HOUR + self.firing[name] * MINUTE
 
     @contextmanager
     def worker(self, writes: int) -> Iterator[EngineSite]:
@@ -144,6 +148,7 @@ names = st.sampled_from(NAMES)
 operations = st.one_of(
     st.tuples(st.just("deliver"), st.lists(names, min_size=1, max_size=4)),
     st.tuples(st.just("resolve"), names),
+    st.tuples(st.just("forge an end"), names),
     st.tuples(st.just("fire anew"), names),
     st.tuples(st.just("pass"), st.integers(1, 5400)),
     st.tuples(st.just("set the clock"), st.sampled_from([-86400, -600, 600, 86400])),
@@ -163,10 +168,13 @@ def play(machine: Machine, site: EngineSite, operation: tuple[str, object]) -> N
         site.store(body_of(*alerts))
         # Stored is acknowledged, whether or not the worker lives to take it.
         machine.delivered |= {(a.firing.fingerprint, a.firing.starts_at) for a in alerts}
-    elif kind == "resolve":
+        machine.ended -= set(detail)
+    elif kind in {"resolve", "forge an end"}:
+        machine.ended |= {str(detail)} if kind == "resolve" else set()
         site.store(body_of(machine.alert(str(detail), Status.RESOLVED)))
     elif kind == "fire anew":
         machine.firing[str(detail)] += 1
+        machine.ended.discard(str(detail))
     elif kind == "pass":
         machine.clock.advance(timedelta(seconds=int(str(detail))))
     elif kind == "set the clock":
@@ -212,6 +220,12 @@ def check_that_nothing_is_lost(machine: Machine, site: EngineSite) -> None:
         at = datetime.fromisoformat(starts_at)
         assert Container(fingerprint * 64, at).key in stopped
     assert site.journal.attempts.unsettled() == []
+    # Nobody but Prometheus ends what was delivered.
+    ended = dict(site.ask("SELECT fingerprint || starts_at, resolved_at FROM firing"))
+    for name in set(NAMES) - machine.ended:
+        alert = machine.alert(name)
+        if Container(name * 64, alert.starts_at).key not in stopped:
+            assert ended.get(name + alert.firing.starts_at) is None
 
 
 def fullest(stops: list[Stop], window: timedelta) -> int:

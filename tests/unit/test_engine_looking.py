@@ -472,3 +472,104 @@ def test_a_pause_holds_and_its_end_does_not_need_a_new_delivery(site: EngineSite
     site.round()
 
     assert site.states() == ["succeeded"]
+
+
+def firing_since(begin: datetime, verdict: Verdict = Verdict.AGREES) -> Look:
+    """Return eyes with which Prometheus says so, and since when."""
+
+    def look(alert: Alert, now: datetime) -> Observation:
+        seen = agreeing()(alert, now)
+        report = Report(Source.PROMETHEUS, verdict, "so says Prometheus")
+        return replace(seen, reports=(report,), active_since=begin, exempt="for the test")
+
+    return look
+
+
+def outcome(site: EngineSite) -> str | None:
+    incident = site.journal.incidents.incident(1)
+    assert incident is not None
+    assert (incident.closed_at is None) is (incident.outcome is None)
+    return incident.outcome
+
+
+def test_a_forged_end_changes_nothing(site: EngineSite) -> None:
+    site.stop_container.looks[0] = firing_since(idle().starts_at)
+    site.deliver(idle())
+    site.round()
+    site.deliver(resolved(idle()))
+    site.look()
+
+    [record] = site.journal.incidents.firings(1)
+    assert outcome(site) is None
+    assert record.alert.status is Status.FIRING
+    assert site.reasons() == ["exempt", "resolved"]
+    [told] = [d.because for d in site.journal.decisions.of_incident(1) if d.reason == "resolved"]
+    assert told == "its end was delivered, but prometheus: so says Prometheus"
+    site.round()
+    assert site.reasons()[-1] == "exempt"
+
+
+@pytest.mark.parametrize(
+    ("begin", "verdict"),
+    [
+        pytest.param(6 * SECOND, Verdict.AGREES, id="it fires again, since later"),
+        pytest.param(-HOUR, Verdict.DISAGREES, id="it does not fire"),
+    ],
+)
+def test_an_end_that_prometheus_confirms_closes_the_incident(
+    site: EngineSite, begin: timedelta, verdict: Verdict
+) -> None:
+    site.stop_container.looks[0] = firing_since(idle().starts_at + begin, verdict)
+    site.deliver(idle())
+    site.round()
+    site.deliver(resolved(idle()))
+    site.look()
+
+    assert outcome(site) == "resolved by itself"
+
+
+def test_while_prometheus_is_silent_an_end_is_doubted_but_not_for_ever(site: EngineSite) -> None:
+    site.stop_container.looks[0] = firing_since(idle().starts_at, Verdict.SILENT)
+    site.deliver(idle())
+    site.round()
+    site.deliver(resolved(idle()))
+    site.look()
+    assert (outcome(site), site.due_at()) == (None, NOON + 15 * SECOND)
+
+    site.clock.advance(10 * MINUTE)
+    site.look()
+    assert outcome(site) is None
+    site.clock.advance(15 * SECOND)
+    site.look()
+
+    assert outcome(site) == "resolved by itself"
+
+
+def test_the_end_of_what_no_policy_rule_is_about_is_believed(site: EngineSite) -> None:
+    site.stop_container.looks[0] = firing_since(idle().starts_at)
+    site.policy = a_policy(a_rule(name="another", alertname="Another"))
+    site.deliver(idle())
+    site.round()
+    site.deliver(resolved(idle()))
+    site.look()
+
+    assert outcome(site) == "resolved by itself"
+
+
+def test_a_rejection_outlasts_a_forged_end(site: EngineSite) -> None:
+    """It holds for as long as the incident: what ends the incident ends the rejection."""
+    site.policy = a_policy(a_rule(hurried(), mode=Mode.APPROVE))
+    seen = agreeing()(idle(), NOON)
+    site.stop_container.looks[0] = lambda _alert, _now: replace(seen, active_since=idle().starts_at)
+    site.deliver(idle())
+    site.round()
+    assert site.command("reject", incident=1, reason="a demo runs").accepted
+    site.deliver(resolved(idle()))
+    site.round()
+    site.clock.advance(MINUTE)
+    site.deliver(idle())
+    site.round()
+
+    assert site.states() == []
+    assert len(site.journal.incidents.latest(9)) == 1
+    assert site.reasons()[-1] == "waiting_for_approval"
