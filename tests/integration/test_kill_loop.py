@@ -10,19 +10,33 @@ from pathlib import Path
 
 import pytest
 import requests
+from docker.models.containers import Container
 
 from remediator.journal.journal import Journal
 from tests.eventually import eventually
+from tests.integration.test_closed_loop import (
+    ATTEMPTS,
+    HURRIED_LIMITS,
+    exists,
+    hurried_policy,
+    is_untouched,
+)
+from tests.peers.dockerd import DockerEngine
+from tests.peers.gpu.host import GpuHost
+from tests.peers.gpu.image import run_gpu_container
 from tests.peers.ledger_worker import stopped
 from tests.peers.ports import free_port
 from tests.peers.process import Daemon
 from tests.peers.receiver import Receiver
+from tests.peers.site import Site
 from tests.peers.stage import Stage
 
 pytestmark = pytest.mark.integration
 
-# Of the receiver and of the worker each.
-KILLS = 110
+# Of the receiver and of the worker each; the second are around real containers.
+KILLS = 90
+KILLS_AMID_STOPS = 20
+IDLE, BUSY = 8, 2
 POLICY = """\
 mode: act
 breaker: {open_after: [1000000 per 1h]}
@@ -121,7 +135,7 @@ def _worker(receiver: Receiver, ledger: Path) -> Daemon:
     )
 
 
-def test_over_200_kills_lose_nothing_and_double_nothing(
+def test_kills_at_random_moments_lose_nothing_and_double_nothing(
     receiver: Receiver, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ledger = folder / "ledger"
@@ -160,6 +174,60 @@ def test_over_200_kills_lose_nothing_and_double_nothing(
     assert lost == set()
     assert doubled == {}
     assert len(expected) > 30
+
+
+@pytest.mark.docker
+@pytest.mark.gpu
+def test_kills_amid_real_stops_stop_each_idle_container_once_and_no_busy_one(
+    stage: Stage,
+    engine: DockerEngine,
+    docker_client: object,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Real alerts about real containers, whose processes are on simulated GPUs."""
+    del docker_client
+    chance = random.Random(43)  # noqa: S311 - not a secret
+    pause = threading.Event()
+    policy = hurried_policy()
+    policy["rules"][0]["do"][0]["attempts"] = ["20 per 6h"]
+    with GpuHost(IDLE + BUSY) as gpus:
+        site = Site(stage, engine, gpus, policy=policy, limits=HURRIED_LIMITS)
+        site.start_watching()
+        victims = [site.start_receiver(), site.start_worker()]
+        busy = [
+            run_gpu_container(site.docker, gpus, f"busy{n}", gpus=(IDLE + n,), task="busy", util=80)
+            for n in range(BUSY)
+        ]
+        idle: list[Container] = []
+        for round_ in range(KILLS_AMID_STOPS):
+            if round_ % 2 == 0 and len(idle) < IDLE:
+                idle.append(
+                    run_gpu_container(
+                        site.docker, gpus, f"idle{round_}", gpus=(len(idle),), task="stubborn"
+                    )
+                )
+            for victim in chance.sample(victims, 2):
+                pause.wait(chance.uniform(0.2, 1.8))
+                # The receiver's children die with it.
+                victim.kill()
+                victim.launch()
+        eventually(lambda: not any(exists(site, c) for c in idle), 120, "all idle ones are gone")
+        unsettled = "SELECT count(*) FROM attempt WHERE ended_at IS NULL"
+        site.until(unsettled, 0, within=60)
+        lost = [container.name for container in idle if exists(site, container)]
+        wrong = [container.name for container in busy if not is_untouched(site, container)]
+        succeeded = f"{ATTEMPTS} AND state = 'succeeded'"
+        doubled = int(str(site.ask(succeeded))) - len(idle)
+        cut_off = site.ask("SELECT count(DISTINCT attempt) FROM step WHERE ended_at IS NULL")
+    with capsys.disabled():
+        print(  # noqa: T201 - the numbers are the point
+            f"\n{2 * KILLS_AMID_STOPS} kills amid {len(idle)} stops of real containers,"
+            f" {cut_off} of them cut off: {len(lost)} lost, {doubled} doubled,"
+            f" {len(wrong)} wrongly stopped"
+        )
+    assert len(idle) == IDLE
+    assert (lost, doubled, wrong) == ([], 0, [])
+    assert site.ask("SELECT count(*) FROM attempt WHERE state = 'failed'") == 0
 
 
 def _unsettled(state_dir: Path) -> int:
