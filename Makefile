@@ -8,10 +8,15 @@ BIN := .venv/bin
 RULES := $(wildcard alert_rules/*.yml)
 RULE_TESTS := $(wildcard alert_rules/tests/*_test.yml)
 SCRIPTS := $(wildcard .ci/run tests/peers/*.sh tests/peers/gpu/*.sh)
+# What says that all of the core is tested: quick, and without peers.
+CORE_TESTS := $(patsubst %,tests/unit/test_%.py,attempt_states budgets clock_watch decision \
+	durations gpu_claims idleness lifecycle limits limits_reader matchers notices orphans \
+	ownership policy_values quiescing services targets)
 PYTEST_ARGS ?=
 PARTS ?=
+MODULES ?=
 
-.PHONY: help setup lint test rules integration demo bench format clean
+.PHONY: help setup lint test rules coverage mutants integration demo bench format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -35,6 +40,13 @@ test: setup  ## all tests; PYTEST_ARGS=--require-services fails where a peer is 
 
 rules: setup  ## the tests of the alerting rules
 	promtool test rules $(RULE_TESTS)
+
+coverage: setup  ## fail unless the tests of the core reach every branch of it
+	$(BIN)/python -m coverage run --branch --source=remediator.core -m pytest -q $(CORE_TESTS)
+	$(BIN)/python -m coverage report --skip-covered --show-missing --fail-under=100
+
+mutants: setup  ## break each guard of the decision, and see a test fail; takes minutes
+	$(BIN)/python -m tests.mutants $(MODULES)
 
 integration: setup  ## the tests that need real peers
 	$(BIN)/python -m pytest -m integration $(PYTEST_ARGS)

@@ -10,7 +10,7 @@ from remediator.core.alerts import Status
 from remediator.core.approvals import Answer, Approval
 from remediator.core.attempts import AttemptState, PastAttempt
 from remediator.core.case import Breaker, Case, Decision, Hold, HoldReason, Remediate
-from remediator.core.decision import before_looking, decide
+from remediator.core.decision import before_looking, decide, explain
 from remediator.core.matchers import Matcher
 from remediator.core.observation import Observation, Source, Verdict
 from remediator.core.policy import Audience, Limit, Mode, PolicyRule, Warn
@@ -835,6 +835,28 @@ def test_the_earlier_guard_wins(first: Obstacle, second: Obstacle) -> None:
 
     assert reason_of(decide(forward)) is first.reason
     assert reason_of(decide(backward)) is first.reason
+
+
+@pytest.mark.parametrize("obstacle", OBSTACLES, ids=lambda obstacle: obstacle.reason.value)
+def test_the_explanation_begins_with_the_guard_that_decides(obstacle: Obstacle) -> None:
+    case = obstacle.change(a_case())
+
+    held = [hold for _, hold in explain(case) if hold is not None]
+
+    assert held[0] == decide(case)
+
+
+def test_the_explanation_names_every_guard_in_order() -> None:
+    passed = explain(a_case(a_policy(mode=Mode.APPROVE)))
+
+    assert [name for name, _ in passed] == [
+        "resolved", "policy rule", "pause", "mode", "exempt", "unconfirmed", "target gone",
+        "condition gone", "in progress", "conflicting", "warning", "cooldown", "exhausted",
+        "budget", "breaker", "approval",
+    ]  # fmt: skip
+    assert [name for name, hold in passed if hold is not None] == ["approval"]
+    unruled = explain(_no_rule(a_case()))
+    assert [name for name, _ in unruled] == ["resolved", "policy rule", "pause"]
 
 
 def test_what_needs_no_observation_is_held_before_looking() -> None:

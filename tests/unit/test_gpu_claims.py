@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from remediator.core.gpu_claims import GpuClaims, claims_of, resolve
-from remediator.core.gpus import GpuSlot
+from remediator.core.gpu_claims import GpuClaims, claims_of, resolve, unresolved
+from remediator.core.gpus import GpuSlot, SlotReading
 
 A = "GPU-aaaaaaaa-0000-0000-0000-000000000000"
 B = "GPU-bbbbbbbb-0000-0000-0000-000000000000"
@@ -206,3 +206,21 @@ def test_kinds_of_access(claims: GpuClaims, access: str, known: bool) -> None:
 )
 def test_claims_resolve_to_slots(claims: GpuClaims, slots: tuple[GpuSlot, ...]) -> None:
     assert resolve(claims, SLOTS) == slots
+
+
+def test_an_id_that_names_no_gpu_of_the_host_is_told() -> None:
+    claims = GpuClaims(ids=("0", MIG, "GPU-gone", "9"))
+
+    assert unresolved(claims, SLOTS) == ("GPU-gone", "9")
+
+
+@pytest.mark.parametrize(
+    ("used", "total", "reserved", "free"),
+    [(10, 80, 5, 65), (10, 80, None, 70), (79, 80, 5, 0), (None, 80, 0, None), (10, None, 0, None)],
+)
+def test_memory_is_free_that_nobody_uses_and_the_driver_does_not_keep(
+    used: int | None, total: int | None, reserved: int | None, free: int | None
+) -> None:
+    reading = SlotReading(WHOLE, 0, used, total, (), memory_reserved_bytes=reserved)
+
+    assert reading.memory_free_bytes == free

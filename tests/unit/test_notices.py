@@ -8,6 +8,8 @@ from remediator.core.notices import (
     Notice,
     NoticeKind,
     acted,
+    approval_wanted,
+    breaker_opened,
     clean,
     escalated,
     failed,
@@ -195,3 +197,21 @@ def test_a_letter_is_read_back_from_plain_texts() -> None:
     letter = Letter(NoticeKind.FAILED, "mail", "a@example.org", "s", "b")
 
     assert Letter.of("failed", "mail", "a@example.org", "s", "b") == letter
+
+
+def test_a_question_says_what_is_asked_for_how_long_and_how_to_answer() -> None:
+    notice = approval_wanted(MATTER, KEPT, 5 * MINUTE)
+
+    assert notice.kind is NoticeKind.APPROVAL_WANTED
+    assert notice.subject.startswith("May train on gpu-1 be stopped")
+    for part in ("for 5 min", "remediator approve 7", "remediator reject 7", "nvml: no process"):
+        assert part in notice.body
+
+
+def test_the_breaker_says_why_it_opened_and_how_it_is_closed() -> None:
+    notice = breaker_opened(MATTER, "10 destructive attempts within 1 h")
+
+    assert notice.kind is NoticeKind.BREAKER_OPENED
+    assert "gpu-1" in notice.subject
+    assert "10 destructive attempts within 1 h" in notice.body
+    assert "remediator close-breaker" in notice.body

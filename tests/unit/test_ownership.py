@@ -148,3 +148,8 @@ def test_dockers_times_are_read_in_utc(text: str, expected: datetime | None) -> 
 def test_a_time_without_zone_or_sense_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a time"):
         parse_moment(text)
+
+
+def test_an_owner_is_known_once_there_is_a_name() -> None:
+    assert Owner("alice", "label").is_known
+    assert not NOBODY.is_known

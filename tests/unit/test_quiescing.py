@@ -220,3 +220,7 @@ def test_what_is_down_is_no_obstacle() -> None:
     states = world(down("docker.service"), replace(down(A), load="masked"), down("data.mount"))
 
     assert obstacles([A], states) == ()
+
+
+def test_what_runs_and_can_be_brought_back_is_no_obstacle() -> None:
+    assert obstacles([A], world(up(A))) == ()
