@@ -100,6 +100,8 @@ class Looking:
         rule = self._parts.policy().rule_for(record.alert.labels)
         if rule is None or record.alert.origin is Origin.EPILOG:
             return None
+        if _eyes(rule).remediation not in self._parts.remediations:
+            return None
         seen = self._look_with(_eyes(rule), record.alert)
         report, now = seen.report_of(Source.PROMETHEUS), self._parts.clock.now()
         fires = _is_same_stretch(record, seen)
