@@ -14,6 +14,7 @@ from remediator.core.notices import (
     escalated,
     failed,
     informed,
+    restored,
     warning,
 )
 from remediator.core.policy import Rung
@@ -215,3 +216,11 @@ def test_the_breaker_says_why_it_opened_and_how_it_is_closed() -> None:
     assert "gpu-1" in notice.subject
     assert "10 destructive attempts within 1 h" in notice.body
     assert "remediator close-breaker" in notice.body
+
+
+def test_what_was_put_back_is_told() -> None:
+    notice = restored(MATTER, "cap-power", "700 W again")
+
+    assert notice.kind is NoticeKind.RESTORED
+    assert notice.subject == "cap-power has ended for train on gpu-1"
+    assert "cap-power has ended: 700 W again." in notice.body

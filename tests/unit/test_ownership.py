@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from remediator.core.containers import ContainerFacts, parse_moment
+from remediator.core.containers import ContainerFacts, ContainerSummary, parse_moment
 from remediator.core.gpu_claims import GpuClaims
 from remediator.core.ownership import Owner, container_type_of, interface_of, owner_of
 
@@ -153,3 +153,11 @@ def test_a_time_without_zone_or_sense_is_refused(text: str) -> None:
 def test_an_owner_is_known_once_there_is_a_name() -> None:
     assert Owner("alice", "label").is_known
     assert not NOBODY.is_known
+
+
+@pytest.mark.parametrize(
+    ("state", "running"),
+    [("running", True), ("paused", True), ("restarting", True), ("exited", False), ("dead", False)],
+)
+def test_a_container_in_the_list_has_processes_or_not(state: str, running: bool) -> None:
+    assert ContainerSummary("a" * 64, "train", state).is_running is running
