@@ -5,10 +5,11 @@ over it and over the real thing. What a fake adds is a way to say what happens: 
 ignores its stop signal, a driver that falls silent, a mail that is refused.
 """
 
+import contextlib
 import re
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -45,6 +46,7 @@ CPU = "ds01_container_cpu_usage_seconds_total"
 RECEIVED = "ds01_container_network_receive_bytes_total"
 SENT = "ds01_container_network_transmit_bytes_total"
 _STOPPED, _KILLED = 143, 137
+_UUID = re.compile(r'UUID="(GPU-[^"]+)"')
 _ID = re.compile(r'container_id="([0-9a-f]{64})"')
 
 
@@ -262,6 +264,9 @@ class FakeDriver:
         self.gauges_of: dict[str, GpuGauges] = {}
         self.power_of: dict[str, PowerLimits | None] = {}
         self.engines: dict[str, float] = {}
+        self.groups: dict[str, tuple[str, ...]] = {}
+        self.persistent: dict[str, bool] = {}
+        self.closed_because = ""
         self.silent = ""
 
     def add(self, slot: GpuSlot, utilization: float | None = 0.0) -> None:
@@ -280,6 +285,16 @@ class FakeDriver:
         for pids in self._pids.values():
             if pid in pids:
                 pids.remove(pid)
+
+    def uuids(self) -> tuple[str, ...]:
+        """Return the physical GPUs, whether the driver answers or not."""
+        return tuple(slot.parent_uuid for slot in self._slots.values())
+
+    def pids_on(self, gpu_uuid: str) -> tuple[int, ...]:
+        """Return the processes on a physical GPU; SourceError while the driver is silent."""
+        self._answer_of(gpu_uuid)
+        own = (uuid for uuid, slot in self._slots.items() if slot.parent_uuid == gpu_uuid)
+        return tuple(pid for uuid in own for pid in self._pids[uuid])
 
     def gpus(self) -> tuple[Gpu, ...]:
         self._answer()
@@ -305,6 +320,22 @@ class FakeDriver:
     def health(self, gpu_uuid: str) -> GpuHealth:
         self._answer_of(gpu_uuid)
         return self.health_of.get(gpu_uuid, GpuHealth(recovery_action=0))
+
+    def reset_group(self, gpu_uuid: str) -> tuple[str, ...]:
+        self._answer_of(gpu_uuid)
+        return self.groups.get(gpu_uuid, (gpu_uuid,))
+
+    def is_persistent(self, gpu_uuid: str) -> bool | None:
+        self._answer_of(gpu_uuid)
+        return self.persistent.get(gpu_uuid, True)
+
+    @contextlib.contextmanager
+    def closed(self, why: str, within: timedelta) -> Iterator[None]:
+        self.closed_because = why
+        try:
+            yield
+        finally:
+            self.closed_because = ""
 
     def gauges(self, gpu_uuid: str) -> GpuGauges:
         self._answer_of(gpu_uuid)
@@ -345,8 +376,8 @@ class FakeDriver:
             raise SourceError(self.lost[gpu_uuid])
 
     def _answer(self) -> None:
-        if self.silent:
-            raise SourceError(self.silent)
+        if self.silent or self.closed_because:
+            raise SourceError(self.silent or self.closed_because)
 
 
 @dataclass(slots=True)
@@ -365,6 +396,7 @@ class FakeProcess:
     start_ticks: int = 70
     state: str = "S"
     is_hosts: bool = True
+    unit: str | None = None
     outer_ids: tuple[str, ...] = ()
 
 
@@ -398,6 +430,10 @@ class FakeKernel:
     def owner_uid(self, pid: int) -> int | None:
         process = self._find(pid)
         return process.uid if process else None
+
+    def unit_of(self, pid: int) -> str | None:
+        process = self._find(pid)
+        return process.unit if process else None
 
     def boot_id(self) -> str:
         if self.silent:
@@ -473,6 +509,7 @@ class FakePrometheus:
         self.alerts: list[FakeFiring] = []
         self.counters: dict[str, dict[str, list[Sample]]] = {}
         self.values: dict[str, float] = {}
+        self.xids: dict[str, list[tuple[str, str]]] = {}
         self.down: set[str] = set()
         self.silent = ""
 
@@ -501,6 +538,11 @@ class FakePrometheus:
     ) -> list[tuple[Mapping[str, str], list[Sample]]]:
         del window
         self._answer()
+        gpu = _UUID.search(selector)
+        if gpu:
+            return [
+                ({"xid": xid, "advice": advice}, []) for xid, advice in self.xids.get(gpu[1], ())
+            ]
         named = _ID.search(selector)
         counters = self.counters.get(named[1], {}) if named else {}
         return [({"__name__": name}, samples) for name, samples in counters.items()]

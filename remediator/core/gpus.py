@@ -120,11 +120,13 @@ class GpuHealth:
     ``recovery_action`` is its advice (field 230): 0 none, 1 reset the GPU, 2 reboot the node,
     3 drain P2P, 4 drain and reset. ``rows`` is None under MIG. ``memory_is_the_hosts`` says that
     the kernel manages the GPU's memory, as on Grace Hopper, where pages of ended processes stay.
+    ``reset_required`` says that it refuses to work until it is reset.
     """
 
     recovery_action: int | None = None
     rows: RowRemapping | None = None
     memory_is_the_hosts: bool = False
+    reset_required: bool = False
 
 
 @dataclass(frozen=True, slots=True)

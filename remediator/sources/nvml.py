@@ -1,7 +1,7 @@
 """What the NVIDIA driver says, through NVML.
 
 * The library is opened by the first question and kept open: on a real host that takes long. It
-  makes this process a client of every GPU, and clients block resets: call `release` before one.
+  makes this process a client of every GPU, and clients block resets: it is `closed` during one.
 * Every question looks the devices up anew: a MIG repartition, a reset, a lost GPU show at once.
 * What a GPU cannot tell (most things under MIG) is None. A lost GPU is a value that says so, and
   hides nothing of the others. SourceError means that the driver itself gives no answers.
@@ -13,7 +13,7 @@ thread it can leave behind.
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -30,8 +30,14 @@ from remediator.core.gpus import (
     Reading,
 )
 from remediator.errors import SourceError, TargetGoneError
-from remediator.sources.nvml_answers import is_driver_gone, is_forbidden, is_unknown_gpu
+from remediator.sources.nvml_answers import (
+    if_told,
+    is_driver_gone,
+    is_forbidden,
+    is_unknown_gpu,
+)
 from remediator.sources.nvml_gpm import GpmSamples
+from remediator.sources.nvml_links import goes_with_others, reset_group
 from remediator.sources.nvml_readings import (
     gauges_of,
     health_of,
@@ -47,11 +53,17 @@ _UNLISTED = "the driver does not list it any more"
 
 
 class NvmlSource:
-    """The GPUs of this machine; any thread may ask, one at a time gets through."""
+    """The GPUs of this machine; any thread may ask, one at a time gets through.
 
-    def __init__(self) -> None:
+    *is_kept_off* tells whether another program resets a GPU, so that the driver must not be opened.
+    """
+
+    def __init__(self, is_kept_off: Callable[[], bool] = lambda: False) -> None:
+        self._is_kept_off = is_kept_off
         self._lock = threading.RLock()
         self._open = False
+        # Why it must not be opened, one entry for each that wants it so.
+        self._closed: list[str] = []
         self._gpm = GpmSamples()
         # What a GPU was when it still answered, by UUID: once lost it cannot even say that.
         self._seen: dict[str, Gpu] = {}
@@ -123,6 +135,26 @@ class NvmlSource:
         with self._asking(f"GPU {gpu_uuid}"):
             return health_of(pynvml.nvmlDeviceGetHandleByUUID(gpu_uuid))
 
+    def reset_group(self, gpu_uuid: str) -> tuple[str, ...]:
+        """Return the GPUs that can only be reset together with this one, and it.
+
+        It alone from Ampere on; before that all that hang together by NVLink. SourceError where
+        one of them does not answer.
+        """
+        with self._asking(f"GPU {gpu_uuid}"):
+            if not goes_with_others(pynvml.nvmlDeviceGetHandleByUUID(gpu_uuid)):
+                return (gpu_uuid,)
+            indexes = range(pynvml.nvmlDeviceGetCount())
+            handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in indexes]
+            return reset_group(gpu_uuid, {pynvml.nvmlDeviceGetUUID(h): h for h in handles})
+
+    def is_persistent(self, gpu_uuid: str) -> bool | None:
+        """Return whether the driver keeps the GPU ready while nobody uses it; None if untold."""
+        with self._asking(f"GPU {gpu_uuid}"):
+            handle = pynvml.nvmlDeviceGetHandleByUUID(gpu_uuid)
+            mode = if_told(partial(pynvml.nvmlDeviceGetPersistenceMode, handle))
+            return None if mode is None else bool(mode)
+
     def gauges(self, gpu_uuid: str) -> GpuGauges:
         """Return what a GPU's instruments show; SourceError too if that GPU is gone."""
         with self._asking(f"GPU {gpu_uuid}"):
@@ -159,6 +191,21 @@ class NvmlSource:
         finally:
             self._lock.release()
 
+    @contextlib.contextmanager
+    def closed(self, why: str, within: timedelta) -> Iterator[None]:
+        """Close the driver, and keep it closed for the time of the block: *why* is the answer.
+
+        SourceError if somebody's question still hangs in it.
+        """
+        # Without the lock, which a question that hangs may hold: the next one sees it.
+        self._closed.append(why)
+        try:
+            if not self.release(within):
+                raise SourceError("a question of our own still hangs in the NVIDIA driver")
+            yield
+        finally:
+            self._closed.remove(why)
+
     def _at(self, index: int) -> Gpu | str | None:
         """Return a GPU, or why it does not answer, or None for one that is not for us."""
         try:
@@ -172,7 +219,11 @@ class NvmlSource:
     def _asking(self, what: str) -> Iterator[None]:
         with self._lock:
             try:
+                if self._closed:
+                    raise SourceError(self._closed[-1])
                 if not self._open:
+                    if self._is_kept_off():
+                        raise SourceError("another program resets a GPU")
                     pynvml.nvmlInit()
                     self._open = True
                 yield

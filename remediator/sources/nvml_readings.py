@@ -15,7 +15,7 @@ from remediator.core.gpus import (
     RowRemapping,
     SlotReading,
 )
-from remediator.sources.nvml_answers import if_told, or_none
+from remediator.sources.nvml_answers import if_told, is_gpu_gone, or_none
 
 _NO_INSTANCE = 0xFFFFFFFF
 _MOST_PERCENT = 100
@@ -27,7 +27,7 @@ _MOST_MILLIWATTS = 100_000_000
 
 def reading_of(slot: GpuSlot, handle: Any) -> SlotReading:
     """Return what *slot* is doing; NVMLError if the GPU will not even say who uses it."""
-    rates = or_none(lambda: pynvml.nvmlDeviceGetUtilizationRates(handle))
+    rates = _utilization(handle)
     busy = None if rates is None or rates.gpu > _MOST_PERCENT else float(rates.gpu)
     used, total, reserved = _memory(handle)
     return SlotReading(
@@ -56,6 +56,7 @@ def health_of(handle: Any) -> GpuHealth:
             failed=bool(rows[3]),
         ),
         memory_is_the_hosts=node is not None,
+        reset_required=_requires_reset(handle),
     )
 
 
@@ -108,6 +109,19 @@ def utilization_by_process(handle: Any, since: int) -> Mapping[int, float] | Non
     return None if any(p > _MOST_PERCENT for p in busiest.values()) else busiest
 
 
+def _utilization(handle: Any) -> Any:
+    """Return the rates; None where the GPU cannot tell.
+
+    One that works again only after a reset measures nothing, and still says who uses it.
+    """
+    try:
+        return or_none(lambda: pynvml.nvmlDeviceGetUtilizationRates(handle))
+    except pynvml.NVMLError as error:
+        if error.value != pynvml.NVML_ERROR_RESET_REQUIRED:
+            raise
+        return None
+
+
 def _memory(handle: Any) -> tuple[int | None, int | None, int | None]:
     """Return bytes used, in all, and kept by the driver for itself.
 
@@ -156,6 +170,17 @@ def _is_in(process: Any, slot: GpuSlot) -> bool:
         instance in {slot.gpu_instance, _NO_INSTANCE}
         and part in {slot.compute_instance, _NO_INSTANCE}
     )
+
+
+def _requires_reset(handle: Any) -> bool:
+    """Tell whether the GPU measures nothing any more until it is reset; NVMLError if it is gone."""
+    try:
+        pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)
+    except pynvml.NVMLError as error:
+        if is_gpu_gone(error):
+            raise
+        return bool(error.value == pynvml.NVML_ERROR_RESET_REQUIRED)
+    return False
 
 
 def _field(handle: Any, field: int) -> int | None:

@@ -5,11 +5,13 @@ of its own. Each question is a pickled method name with arguments, each answer a
 the error that was raised.
 """
 
+import contextlib
 import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 from remediator.core.gpus import Gpu, GpuGauges, GpuHealth, GpuSlot, PowerLimits, Reading
@@ -45,6 +47,22 @@ class RemoteDriver:
     def health(self, gpu_uuid: str) -> GpuHealth:
         found: GpuHealth = self._ask("health", gpu_uuid)
         return found
+
+    def reset_group(self, gpu_uuid: str) -> tuple[str, ...]:
+        found: tuple[str, ...] = self._ask("reset_group", gpu_uuid)
+        return found
+
+    def is_persistent(self, gpu_uuid: str) -> bool | None:
+        found: bool | None = self._ask("is_persistent", gpu_uuid)
+        return found
+
+    @contextlib.contextmanager
+    def closed(self, why: str, within: timedelta) -> Iterator[None]:
+        self._ask("close_for", why, within)
+        try:
+            yield
+        finally:
+            self._ask("open_again")
 
     def gauges(self, gpu_uuid: str) -> GpuGauges:
         found: GpuGauges = self._ask("gauges", gpu_uuid)
@@ -84,8 +102,22 @@ class RemoteDriver:
         return answer
 
 
+class _Served(NvmlSource):
+    """A source whose block begins with one message and ends with another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._block = contextlib.ExitStack()
+
+    def close_for(self, why: str, within: timedelta) -> None:
+        self._block.enter_context(self.closed(why, within))
+
+    def open_again(self) -> None:
+        self._block.close()
+
+
 def _serve() -> None:
-    source = NvmlSource()
+    source = _Served()
     while True:
         try:
             method, arguments = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own process

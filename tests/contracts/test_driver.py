@@ -9,14 +9,16 @@ import pytest
 from remediator.core.gpus import GpuGauges, GpuHealth, LostReading, RowRemapping, SlotReading
 from remediator.errors import SourceError
 from remediator.exporter.gpu_watch import GpuSource
+from remediator.remediations.reset_senses import Driver as ResettingDriver
 from remediator.remediations.senses import Driver
+from tests.builders import SECOND
 from tests.contracts.nvml_server import RemoteDriver
 from tests.eventually import eventually
 from tests.fakes import FakeDriver, a_gpu, a_mig_device
 from tests.peers.gpu.host import GpuHost
 
 
-class WholeDriver(Driver, GpuSource, Protocol):
+class WholeDriver(Driver, GpuSource, ResettingDriver, Protocol):
     """What the remediations and the exporter ask of the driver."""
 
 
@@ -37,6 +39,10 @@ class Rig(Protocol):
     def heat(self, gpu: int, celsius: int) -> None: ...
     def share(self, pid: int, gpu: int) -> None: ...
     def have_gpm(self, gpu: int, percent: int) -> None: ...
+    def refuse_work(self, gpu: int) -> None: ...
+    def link(self, *gpus: int, capability: str) -> None: ...
+    def be_persistent(self, gpu: int, *, on: bool) -> None: ...
+    def clients(self, gpu: int) -> int: ...
 
 
 class RealRig:
@@ -88,6 +94,20 @@ class RealRig:
     def have_gpm(self, gpu: int, percent: int) -> None:
         self._host.set(gpu, gpm=1, util=percent)
 
+    def refuse_work(self, gpu: int) -> None:
+        self._host.set(gpu, reset_required=1)
+
+    def link(self, *gpus: int, capability: str) -> None:
+        for gpu in gpus:
+            others = ",".join(str(other) for other in gpus if other != gpu)
+            self._host.set(gpu, nvlink=others, compute_capability=capability)
+
+    def be_persistent(self, gpu: int, *, on: bool) -> None:
+        self._host.set(gpu, persistence=on)
+
+    def clients(self, gpu: int) -> int:
+        return len(self._host.holders(gpu))
+
 
 class FakeRig:
     def __init__(self) -> None:
@@ -134,6 +154,21 @@ class FakeRig:
 
     def have_gpm(self, gpu: int, percent: int) -> None:
         self.driver.engines |= {f"MIG-{gpu}-0": percent / 100}
+
+    def refuse_work(self, gpu: int) -> None:
+        self.driver.health_of[f"GPU-{gpu}"] = GpuHealth(recovery_action=1, reset_required=True)
+
+    def link(self, *gpus: int, capability: str) -> None:
+        if float(capability) < 8:
+            group = tuple(f"GPU-{gpu}" for gpu in gpus)
+            self.driver.groups |= dict.fromkeys(group, group)
+
+    def be_persistent(self, gpu: int, *, on: bool) -> None:
+        self.driver.persistent[f"GPU-{gpu}"] = on
+
+    def clients(self, gpu: int) -> int:
+        del gpu
+        return 0 if self.driver.closed_because else 1
 
 
 @pytest.fixture(
@@ -302,3 +337,52 @@ def test_only_gpm_tells_how_busy_a_mig_device_is(rig: Rig) -> None:
 
     eventually(lambda: rig.driver.engine_active(device) == 0.4, 5, "two samples were compared")
     assert rig.driver.engine_active(whole) is None
+
+
+def test_gpus_of_old_generations_are_reset_with_all_that_they_are_linked_to(rig: Rig) -> None:
+    first, second = (gpu.uuid for gpu in rig.driver.gpus())
+    assert rig.driver.reset_group(second) == (second,)
+
+    rig.link(0, 1, capability="7.0")
+
+    assert rig.driver.reset_group(second) == (first, second)
+
+
+def test_newer_gpus_are_reset_alone_also_beside_a_lost_one(rig: Rig) -> None:
+    _, second = (gpu.uuid for gpu in rig.driver.gpus())
+    rig.link(0, 1, capability="8.0")
+    rig.lose(0)
+
+    assert rig.driver.reset_group(second) == (second,)
+
+
+def test_whether_a_gpu_is_kept_ready_is_told(rig: Rig) -> None:
+    first, second = (gpu.uuid for gpu in rig.driver.gpus())
+
+    rig.be_persistent(1, on=False)
+
+    assert rig.driver.is_persistent(first) is True
+    assert rig.driver.is_persistent(second) is False
+
+
+def test_a_gpu_that_refuses_to_work_says_so_and_still_answers(rig: Rig) -> None:
+    sound, ill = (gpu.uuid for gpu in rig.driver.gpus())
+    rig.refuse_work(1)
+
+    assert rig.driver.health(ill).reset_required
+    assert not rig.driver.health(sound).reset_required
+    assert all(isinstance(reading, SlotReading) for reading in rig.driver.readings())
+
+
+def test_a_closed_driver_is_held_by_nobody_of_us_and_opens_again(rig: Rig) -> None:
+    before = rig.driver.gpus()
+    assert rig.clients(0) == 1
+
+    with rig.driver.closed("a GPU is being reset", 2 * SECOND):
+        with pytest.raises(SourceError, match="a GPU is being reset"):
+            rig.driver.gpus()
+        with pytest.raises(SourceError, match="a GPU is being reset"):
+            rig.driver.health(before[0].uuid)
+        assert rig.clients(0) == 0
+
+    assert rig.driver.gpus() == before

@@ -18,8 +18,8 @@ _LIBRARY_FLAGS = (
     "-Wl,-soname,libnvidia-ml.so.1",
 )
 _LIBRARY_SOURCES = (
-    *("library.c", "device.c", "mig.c", "usage.c", "gpm.c"),
-    *("processes.c", "state.c"),
+    *("library.c", "device.c", "nvlink.c", "mig.c", "usage.c"),
+    *("gpm.c", "processes.c", "state.c"),
 )
 
 

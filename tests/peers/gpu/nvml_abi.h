@@ -93,6 +93,8 @@ typedef struct {
     char name[96];
 } nvmlGpuInstanceProfileInfo_v2_t;
 
+enum { NVML_NVLINK_MAX_LINKS = 18 };
+
 /* The fields of nvmlDeviceGetFieldValues that are answered. */
 enum {
     NVML_FI_DEV_MEMORY_TEMP = 82,

@@ -31,7 +31,8 @@ static const struct key GLOBAL_KEYS[] = {
 
 static const struct key GPU_KEYS[] = {
     STR(struct gpu, uuid), STR(struct gpu, name), STR(struct gpu, bus),
-    STR(struct gpu, refuse), NUM(struct gpu, unlisted), NUM(struct gpu, gpm),
+    STR(struct gpu, nvlink),
+    STR(struct gpu, compute_capability), STR(struct gpu, refuse), NUM(struct gpu, unlisted), NUM(struct gpu, gpm),
     NUM(struct gpu, reserved_mib), NUM(struct gpu, memory_temp),
     NUM(struct gpu, energy_mj), NUM(struct gpu, sm_mhz), NUM(struct gpu, mem_mhz),
     NUM(struct gpu, ecc_dbe_before), NUM(struct gpu, remap_correctable),

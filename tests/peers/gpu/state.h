@@ -28,6 +28,7 @@ struct listed {
 struct gpu {
     int present;
     char uuid[UUID_SIZE], name[UUID_SIZE], bus[32];
+    char nvlink[64], compute_capability[16]; /* see nvlink.c */
     char refuse[512]; /* "nvmlDeviceGetPowerUsage=4 ...": functions that fail, and how */
     long minor, temp, util, memutil; /* util UNSAID: auto, what the processes say */
     long total_mib, used_mib, leaked_mib, auto_mib; /* used UNSAID: auto, the sum */

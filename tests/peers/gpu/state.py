@@ -93,6 +93,8 @@ GPU_KEYS = {
     "hang": Key("0", "seconds for which each call about this GPU blocks (0 frees it at once)"),
     "xid": Key("0", "code of the last XID; setting it is a new event"),
     "xid_count": Key("0", "XID events so far; grows by itself when xid is set"),
+    "nvlink": _text("", "what its NVLinks lead to: indexes of GPUs or switch, as in 1,2"),
+    "compute_capability": _text("8.0", "7.x and less: GPUs linked by NVLink are reset together"),
     "gpm": _switch("0", "1: has GPM, as Hopper and later do"),
     "mig_capable": _switch("1", "0: the GPU does not know MIG"),
     "mig_mode": _switch("0", "MIG mode; set by `gpu mig`"),
