@@ -109,6 +109,7 @@ def options_from(settings: Settings, args: argparse.Namespace) -> ExporterOption
         permitted_processes=settings.permitted_processes,
         events_log=_first(args.events_log, settings.events_log),
         ds01_state_dir=_first(args.ds01_state_dir, settings.ds01_state_dir),
+        state_dir=settings.state_dir,
         proc_root=args.proc_root,
         cgroup_root=args.cgroup_root,
         run_root=args.run_root,

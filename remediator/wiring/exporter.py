@@ -14,6 +14,7 @@ from remediator.config.limits_file import LimitsFile
 from remediator.config.settings import Address
 from remediator.core.containers import ContainerFacts
 from remediator.core.ownership import Owner, owner_of
+from remediator.driver_lock import DriverLock
 from remediator.errors import SetupError, SourceError
 from remediator.exporter.collectors import Collector, Scrape
 from remediator.exporter.containers import (
@@ -34,6 +35,7 @@ from remediator.exporter.usage import usage_collector
 from remediator.exporter.user_slices import slice_collector
 from remediator.exporter.users import collect_groups, collect_users
 from remediator.exporter.view import Residents, View, basis_of, book_of, look
+from remediator.exporter.yielding import Yielding
 from remediator.sources.accounts import Accounts
 from remediator.sources.docker_engine import DockerSource
 from remediator.sources.nvml import NvmlSource
@@ -59,6 +61,7 @@ class ExporterOptions:
     use GPUs outside containers, so that their processes are no orphans, and so may
     ``permitted_processes``, which are names of programs. ``events_log`` and
     ``ds01_state_dir`` are DS01's; the roots are where the host's own folders are mounted.
+    ``state_dir`` is the worker's, where it says that it resets a GPU; None if there is no worker.
     """
 
     listen: Address
@@ -69,6 +72,7 @@ class ExporterOptions:
     permitted_processes: tuple[str, ...] = ()
     events_log: Path = Path("/var/log/ds01/events.jsonl")
     ds01_state_dir: Path = Path("/var/lib/ds01")
+    state_dir: Path | None = None
     proc_root: Path = Path("/proc")
     cgroup_root: Path = Path("/sys/fs/cgroup")
     run_root: Path = Path("/run")
@@ -100,6 +104,7 @@ class Exporter:
             options.events_log, options.ds01_state_dir, options.run_root, options.proc_root
         )
         self._xids = XidWatch() if options.gpu_metrics else None
+        self._yielding = self._make_yielding(options.state_dir)
         self._scrape = Scrape(self._collectors(options), self._view, ahead_every=_AHEAD)
         self._server = _listen(options, self._scrape)
 
@@ -111,6 +116,8 @@ class Exporter:
     def start(self) -> None:
         """Begin to watch and to answer."""
         self._inventory.start()
+        if self._yielding is not None:
+            self._yielding.start()
         self._gpus.start()
         self._host.start()
         if self._xids is not None:
@@ -122,6 +129,8 @@ class Exporter:
         """Stop answering and let go of everything."""
         self._server.stop()
         self._scrape.stop()
+        if self._yielding is not None:
+            self._yielding.stop()
         self._gpus.stop()
         if self._xids is not None:
             self._xids.stop()
@@ -143,6 +152,12 @@ class Exporter:
         self._gpus.resume()
         if self._xids is not None:
             self._xids.resume()
+
+    def _make_yielding(self, state_dir: Path | None) -> Yielding | None:
+        if state_dir is None:
+            return None
+        lock = DriverLock(state_dir)
+        return Yielding(lock.is_taken, self.release_driver, self.resume_driver)
 
     def _collectors(self, options: ExporterOptions) -> list[Collector]:
         collectors = [
