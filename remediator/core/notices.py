@@ -123,7 +123,9 @@ def failed(matter: Matter, remediation: str, message: str) -> Notice:
     return Notice(
         NoticeKind.FAILED,
         f"{remediation} failed for {clean(matter.title)} on {clean(matter.host)}",
-        _body(matter, f"{remediation} did not succeed: {clean(message)}.", _SHOW.format(matter)),
+        _body(
+            matter, f"{remediation} did not succeed: {clean(message, 800)}.", _SHOW.format(matter)
+        ),
     )
 
 

@@ -17,6 +17,8 @@ from remediator.sources.cgroups import CPU, MEMORY, Counter, Kind
 _ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 # The column of /proc/PID/net/dev with the bytes sent; received ones are in the first.
 _SENT = 8
+# systemd.special(7): where services run, and where users' own do.
+_SYSTEM_SLICE, _USER_SLICE = "system.slice", "user.slice"
 _GONE = (FileNotFoundError, ProcessLookupError)
 # Places in /proc/PID/stat, counted from the state behind the name.
 _STATE, _FLAGS, _THREADS, _START = 0, 6, 17, 19
@@ -57,6 +59,21 @@ class ProcSource:
     def container_ids_in_cgroup(self, pid: int) -> tuple[str, ...]:
         """Return every container id there, the outermost first: containers may be nested."""
         return tuple(dict.fromkeys(_ID.findall(self._read(pid, "cgroup") or "")))
+
+    def unit_of(self, pid: int) -> str | None:
+        """Return the unit of the system's own systemd that a process runs in; None if in none.
+
+        Users have a systemd of their own, whose units may have any name: those are not told. A
+        container may have one as well, and that looks like the system's.
+        """
+        for line in (self._read(pid, "cgroup") or "").splitlines():
+            parts = line.rpartition(":")[2].split("/")
+            if _SYSTEM_SLICE in parts and _USER_SLICE not in parts:
+                below = parts[parts.index(_SYSTEM_SLICE) + 1 :]
+                unit = next((part for part in below if not part.endswith(".slice")), None)
+                if unit is not None:
+                    return unit
+        return None
 
     def start_ticks(self, pid: int) -> int | None:
         """Return when the process started, in clock ticks after boot: with it a pid is unique."""

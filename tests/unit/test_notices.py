@@ -224,3 +224,11 @@ def test_what_was_put_back_is_told() -> None:
     assert notice.kind is NoticeKind.RESTORED
     assert notice.subject == "cap-power has ended for train on gpu-1"
     assert "cap-power has ended: 700 W again." in notice.body
+
+
+def test_what_failed_is_told_with_where_its_evidence_is() -> None:
+    message = (
+        f"it was not reset ({'nvidia-smi said: x ' * 20}); evidence is in /state/evidence/a.txt"
+    )
+
+    assert "/state/evidence/a.txt" in failed(MATTER, "reset-gpu", message).body

@@ -323,3 +323,32 @@ def test_a_process_in_namespaces_of_its_own_is_not_the_hosts(
 
     assert machine.source.is_in_hosts_namespaces(PID) is is_the_hosts
     assert machine.source.is_in_hosts_namespaces(PID + 1) is None
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "unit"),
+    [
+        ("0::/system.slice/nvidia-dcgm.service\n", "nvidia-dcgm.service"),
+        ("1:name=systemd:/system.slice/a.service\n0::/\n", "a.service"),
+        (f"0::/docker/{ID}/system.slice/a.service/sub\n", "a.service"),
+        ("0::/system.slice/system-a.slice/a@1.service\n", "a@1.service"),
+        (f"0::/system.slice/docker-{ID}.scope\n", f"docker-{ID}.scope"),
+        (
+            "0::/user.slice/user-1001.slice/user@1001.service/system.slice/nvidia-dcgm.service\n",
+            None,
+        ),
+        ("0::/user.slice/user-1001.slice/session-1.scope\n", None),
+        ("0::/init.scope\n", None),
+        ("0::/\n", None),
+    ],
+)
+def test_the_unit_of_a_process_is_the_systems_own_and_no_users(
+    machine: Machine, cgroup: str, unit: str | None
+) -> None:
+    machine.process(cgroup=cgroup)
+
+    assert machine.source.unit_of(PID) == unit
+
+
+def test_who_is_gone_is_in_no_unit(machine: Machine) -> None:
+    assert machine.source.unit_of(PID) is None
