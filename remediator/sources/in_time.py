@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLateError
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -84,8 +85,20 @@ class DriverInTime:
         return self._in_time.ask("", self._driver.readings)
 
     def health(self, gpu_uuid: str) -> GpuHealth:
-        """Return what the driver thinks of a physical GPU."""
+        """Return what the driver thinks of a GPU."""
         return self._in_time.ask("", lambda: self._driver.health(gpu_uuid))
+
+    def reset_group(self, gpu_uuid: str) -> tuple[str, ...]:
+        """Return the GPUs that can only be reset together with this one, and it."""
+        return self._in_time.ask("", lambda: self._driver.reset_group(gpu_uuid))
+
+    def is_persistent(self, gpu_uuid: str) -> bool | None:
+        """Return whether the driver keeps the GPU ready while nobody uses it."""
+        return self._in_time.ask("", lambda: self._driver.is_persistent(gpu_uuid))
+
+    def closed(self, why: str, within: timedelta) -> AbstractContextManager[None]:
+        """Close the driver and keep it closed; that has its own time limit."""
+        return self._driver.closed(why, within)
 
     def process_utilization(self, slot: GpuSlot) -> Mapping[int, float] | None:
         """Return recent utilisation by pid."""

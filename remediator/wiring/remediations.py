@@ -5,10 +5,11 @@ from datetime import timedelta
 from remediator.actuators.containers import ContainerActuator
 from remediator.actuators.power import PowerActuator
 from remediator.actuators.processes import ProcessActuator
-from remediator.actuators.services import Services
 from remediator.config.limits_file import LimitsFile
 from remediator.config.settings import Settings
 from remediator.core.targets import Service
+from remediator.driver_lock import DriverLock
+from remediator.quiesce.for_gpus import GpuServices
 from remediator.remediations.cap_power import CapPower
 from remediator.remediations.container_restart import ContainerRestart
 from remediator.remediations.dcgm_watch import DcgmWatch
@@ -18,6 +19,7 @@ from remediator.remediations.notify_only import NotifyOnly
 from remediator.remediations.orphan_senses import OrphanSenses, Permitted
 from remediator.remediations.own_alerts import OwnAlerts
 from remediator.remediations.remove_container import RemoveContainer
+from remediator.remediations.reset_senses import ResetSenses
 from remediator.remediations.restart_dcgm import LEAST_STOP, PATIENCE, Owner, RestartDcgm
 from remediator.remediations.restart_service import RestartService
 from remediator.remediations.senses import Senses
@@ -26,18 +28,27 @@ from remediator.remediations.unit_restart import UnitRestart
 from remediator.sources.accounts import Accounts
 from remediator.sources.dcgm_page import DcgmPage
 from remediator.sources.docker_engine import DockerSource
-from remediator.sources.in_time import AccountsInTime, CommandsInTime, DriverInTime, EngineInTime
+from remediator.sources.holders import HolderSource
+from remediator.sources.in_time import (
+    AccountsInTime,
+    CommandsInTime,
+    DriverInTime,
+    EngineInTime,
+    HoldersInTime,
+)
 from remediator.sources.nvml import NvmlSource
 from remediator.sources.proc import ProcSource
 from remediator.sources.prometheus import PrometheusSource
-from remediator.system_bus import SystemBus
+from remediator.wiring.quiesce import MadeQuiesce, make_services
+from remediator.wiring.resetting import make_reset_gpu
 
-_BUS_TIMEOUT = timedelta(seconds=10)
 # As long as Prometheus waits for a scrape.
 _PAGE_TIMEOUT = timedelta(seconds=10)
 
 
-def make_remediations(settings: Settings, limits: LimitsFile) -> dict[str, Remediation]:
+def make_remediations(
+    settings: Settings, limits: LimitsFile, quiesce: MadeQuiesce
+) -> dict[str, Remediation]:
     """Return every remediation by its name; nothing is connected to yet."""
     prometheus = OwnAlerts(
         PrometheusSource(
@@ -45,7 +56,8 @@ def make_remediations(settings: Settings, limits: LimitsFile) -> dict[str, Remed
         )
     )
     docker = DockerSource(settings.docker_host, settings.docker_timeout)
-    driver = DriverInTime(NvmlSource(), settings.docker_timeout)
+    lock = DriverLock(settings.state_dir)
+    driver = DriverInTime(NvmlSource(lock.is_taken), settings.docker_timeout)
     kernel = ProcSource()
     users = AccountsInTime(Accounts(), settings.docker_timeout)
     senses = Senses(
@@ -55,6 +67,7 @@ def make_remediations(settings: Settings, limits: LimitsFile) -> dict[str, Remed
         kernel=kernel,
         users=users,
     )
+    holders = HoldersInTime(HolderSource(driver, kernel, users), settings.docker_timeout)
     permitted = Permitted(
         frozenset(settings.permitted_host_users), frozenset(settings.permitted_processes)
     )
@@ -75,6 +88,13 @@ def make_remediations(settings: Settings, limits: LimitsFile) -> dict[str, Remed
             permitted,
         ),
         CapPower(prometheus, driver, PowerActuator(settings.docker_timeout)),
+        make_reset_gpu(
+            settings,
+            ResetSenses(prometheus, docker, driver, holders, kernel, users),
+            GpuServices(quiesce.quiesce, quiesce.record),
+            make_services(settings),
+            lock,
+        ),
         *_restarting(settings, prometheus, driver, docker, hands),
         NotifyOnly(prometheus),
     ]
@@ -89,7 +109,7 @@ def _restarting(
     hands: ContainerActuator,
 ) -> list[Remediation]:
     """Return what restarts services: the DCGM exporter through its one owner, and any unit."""
-    services = Services(SystemBus(settings.dbus_address, _BUS_TIMEOUT))
+    services = make_services(settings)
     owner: Owner = UnitRestart(services, PATIENCE, least_stop=LEAST_STOP)
     if settings.dcgm_container:
         owner = ContainerRestart(engine, hands, PATIENCE, LEAST_STOP)

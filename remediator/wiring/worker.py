@@ -69,7 +69,7 @@ def make_worker(
         host=settings.host,
         journal=journal,
         policy=policy,
-        remediations=make_remediations(settings, limits),
+        remediations=make_remediations(settings, limits, quiesce),
         directory=AddressBook(settings.mail, settings.wall),
         metrics=metrics,
         clock=clock,

@@ -14,8 +14,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from remediator.config.limits_file import LimitsFile
-from remediator.config.settings import Settings, read_settings
+from remediator.config.settings import read_settings
 from remediator.core.alerts import Alert
 from remediator.core.attempts import Proof, Task, Verification
 from remediator.core.observation import Observation, Report, Verdict
@@ -77,7 +76,7 @@ def _name(task: Task) -> str:
 def main() -> None:
     ledger = Path(sys.argv[1])
 
-    def make(_settings: Settings, _limits: LimitsFile) -> Mapping[str, Remediation]:
+    def make(*_given: object) -> Mapping[str, Remediation]:
         return {"stop-container": StopInLedger(ledger)}
 
     wiring.make_remediations = make  # type: ignore[assignment]
