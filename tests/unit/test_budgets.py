@@ -1,10 +1,12 @@
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
-from remediator.core.budgets import spent_until
+from remediator.core.approvals import Answer
+from remediator.core.budgets import Quota, quotas_of, spent_until
+from remediator.core.case import Breaker
 from remediator.core.policy import Limit
-from tests.builders import DAY, HOUR, MINUTE, NOON
+from tests.builders import DAY, HOUR, MINUTE, NOON, a_policy, a_rule, a_rung, an_approval
 
 TWICE = Limit(2, HOUR)
 
@@ -53,3 +55,34 @@ def test_it_has_room_at_the_moment_it_names() -> None:
     assert until is not None
     assert spent_until([TWICE], moments, until - timedelta(microseconds=1)) == until
     assert spent_until([TWICE], moments, until) is None
+
+
+def test_a_decision_depends_on_the_budget_of_each_rung_and_on_the_breaker() -> None:
+    limit, other = Limit(3, HOUR), Limit(1, HOUR)
+    rule = a_rule(a_rung("restart-dcgm"), a_rung("stop-container"), a_rung("restart-dcgm"))
+    policy = a_policy(rule, budget={"stop-container": (limit,)}, open_after=(other,))
+
+    first, second, breaker = quotas_of(policy, rule, Breaker(closed_at=NOON - HOUR), NOON)
+
+    assert first == Quota(frozenset({"restart-dcgm"}), ())
+    assert second == Quota(frozenset({"stop-container"}), (limit,))
+    assert (breaker.limits, breaker.after) == ((other,), NOON - HOUR)
+    assert {"stop-container", "reset-gpu"} <= breaker.remediations
+    assert not {"restart-dcgm", "notify-only"} & breaker.remediations
+
+
+@pytest.mark.parametrize(
+    ("asked_at", "expires_at", "is_over"),
+    [
+        (NOON, NOON + HOUR, False),
+        (NOON - HOUR, NOON, True),
+        (NOON + MINUTE, NOON + HOUR, True),
+    ],
+    ids=["just asked", "just expired", "asked by a clock that was set back"],
+)
+def test_a_question_is_open_from_when_it_is_asked_until_it_expires(
+    asked_at: datetime, expires_at: datetime, is_over: bool
+) -> None:
+    question = an_approval(Answer.APPROVED, asked_at=asked_at, expires_at=expires_at)
+
+    assert question.is_over(NOON) is is_over
