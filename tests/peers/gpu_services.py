@@ -6,6 +6,7 @@ reading is a client, which NVML does not list and a reset does.
 
 from textwrap import dedent
 
+from tests.eventually import eventually
 from tests.peers.systemd_host import SystemdHost
 
 ENGINE = "nvidia-dcgm.service"
@@ -62,11 +63,21 @@ class GpuUnits:
 
     def running(self) -> frozenset[str]:
         """Return which of them are active."""
-        states = self._systemd.systemctl("is-active", *_UNITS).splitlines()
-        pairs = zip(_UNITS, states, strict=True)
-        return frozenset(name for name, state in pairs if state == "active")
+        shown = self._shown("ActiveState")
+        return frozenset(name for name, state in shown.items() if state == "active")
 
     def started(self) -> dict[str, str]:
         """Return which invocation each of those that run is in: another one is another start."""
-        show = ("show", "--property=InvocationID", "--value")
-        return {name: self._systemd.systemctl(*show, name) for name in _UNITS}
+        return self._shown("InvocationID")
+
+    def _shown(self, name: str) -> dict[str, str]:
+        """Return one property of each unit; Docker loses what a short command prints at times."""
+
+        def ask() -> dict[str, str]:
+            properties = ("--property=Id", f"--property={name}")
+            blocks = self._systemd.systemctl("show", *properties, *_UNITS).split("\n\n")
+            pairs = [dict(line.split("=", 1) for line in block.splitlines()) for block in blocks]
+            found = {pair["Id"]: pair.get(name, "") for pair in pairs if "Id" in pair}
+            return found if len(found) == len(_UNITS) else {}
+
+        return eventually(ask, 10, f"systemctl shows the {name} of every unit")
