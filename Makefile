@@ -51,8 +51,8 @@ mutants: setup  ## break each guard of the decision, and see a test fail; takes 
 integration: setup  ## the tests that need real peers
 	$(BIN)/python -m pytest -m integration $(PYTEST_ARGS)
 
-demo: setup  ## the closed loop on this machine; KEEP=1 leaves it running
-	$(BIN)/python -m tests.peers.demo $(if $(KEEP),--keep)
+demo: setup  ## all scenarios on this machine; SCENARIO=idle plays one, KEEP=1 leaves it running
+	$(BIN)/python -m tests.peers.demo $(SCENARIO) $(if $(KEEP),--keep)
 
 bench: setup  ## measure side by side, and write tests/bench/RESULTS.md
 	$(BIN)/python -m tests.bench $(PARTS)
