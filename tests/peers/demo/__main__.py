@@ -16,7 +16,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tests.peers.demo.heat import Heat
 from tests.peers.demo.idle import Idle
+from tests.peers.demo.orphan import Orphan
 from tests.peers.demo.scenario import Scenario, World
 from tests.peers.demo.showing import keep_running, print_panel, show_explained, show_received
 from tests.peers.demo.timeline import Timeline
@@ -27,7 +29,11 @@ from tests.peers.site import POLICY, Site
 from tests.peers.stage import Stage
 from tests.peers.terminals import Terminal
 
-SCENARIOS: dict[str, Callable[[], Scenario]] = {"idle": Idle}
+SCENARIOS: dict[str, Callable[[], Scenario]] = {
+    "idle": Idle,
+    "orphan": Orphan,
+    "overheating": Heat,
+}
 
 
 def main(arguments: Sequence[str]) -> int:
