@@ -14,6 +14,9 @@ from remediator.journal.journal import Journal
 from remediator.journal.notices import NoticeRecord
 from remediator.journal.operations import CommandRecord
 
+_UNDER_WAY = "under way, or cut off if the worker does not run"
+_CUT_OFF = "cut off: the worker died during this step"
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -94,9 +97,11 @@ def _of_decisions(decisions: list[DecisionRecord]) -> Iterator[Event]:
 def _of_attempts(journal: Journal, attempts: list[AttemptRecord]) -> Iterator[Event]:
     for attempt in attempts:
         name = f"attempt {attempt.id}: {attempt.remediation}"
+        is_undoing = journal.lasting.is_being_undone(attempt.target_key)
+        is_busy = attempt.state is AttemptState.RUNNING or is_undoing
         yield Event(attempt.planned_at, "planned", f"{name} on {attempt.target_key}")
         for step in journal.attempts.steps(attempt.id):
-            result = step.result or _unfinished(attempt)
+            result = step.result or (_UNDER_WAY if is_busy else _CUT_OFF)
             took = ""
             if step.ended_at is not None:
                 took = f" ({(step.ended_at - step.began_at).total_seconds():.2f} s)"
@@ -108,12 +113,6 @@ def _of_attempts(journal: Journal, attempts: list[AttemptRecord]) -> Iterator[Ev
         if lasted is not None:
             at, text = lasted.at, f"{name}: {lasted.result}"
             yield Event(at, "restored" if lasted.is_over else "to restore", text)
-
-
-def _unfinished(attempt: AttemptRecord) -> str:
-    if attempt.state is AttemptState.RUNNING:
-        return "under way, or cut off if the worker does not run"
-    return "cut off: the worker died during this step"
 
 
 def _of_notices(notices: list[NoticeRecord]) -> Iterator[Event]:

@@ -85,3 +85,22 @@ def test_a_step_under_way_is_not_called_cut_off(journal: Journal) -> None:
     assert "\n  under way, or cut off if the worker does not run\n" in text
     assert "settled" not in text
     assert "closed" not in text
+
+
+def test_what_is_being_put_back_is_not_cut_off(journal: Journal) -> None:
+    journal.incidents.attach(
+        an_alert(), subject="gpu:g", fault="hot GPU", delivery=1, at=NOON, receiver="hook"
+    )
+    attempt = journal.attempts.plan(1, a_plan(), a_task())
+    assert attempt is not None
+    journal.lasting.begin(attempt, NOON)
+    journal.attempts.move(attempt, AttemptState.RUNNING, "", NOON)
+    journal.attempts.move(attempt, AttemptState.SUCCEEDED, "capped", NOON)
+    journal.lasting.take(attempt, NOON)
+    journal.attempts.begin_step(attempt, "restore", "from 280 W to 400 W", NOON)
+
+    meanwhile = told(journal)
+    journal.lasting.end(attempt, "400 W again", NOON)
+
+    assert "\n  under way, or cut off if the worker does not run\n" in meanwhile
+    assert "\n  cut off: the worker died during this step\n" in told(journal)

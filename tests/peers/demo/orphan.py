@@ -72,7 +72,7 @@ class Orphan:
         if self._orphan is None or self._training is None:
             return "it was never begun"
         ended = self._orphan.poll()
-        if ended != -signal.SIGTERM:
+        if ended not in {-signal.SIGTERM, 128 + signal.SIGTERM}:
             return f"the orphan's exit status is {ended}"
         self._training.reload()
         return None if self._training.status == "running" else "training does not run"
