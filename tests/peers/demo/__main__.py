@@ -17,12 +17,14 @@ from pathlib import Path
 from rich.console import Console
 
 from tests.peers.demo.heat import Heat
+from tests.peers.demo.hung import Hung
 from tests.peers.demo.idle import Idle
 from tests.peers.demo.orphan import Orphan
 from tests.peers.demo.scenario import Scenario, World
 from tests.peers.demo.showing import keep_running, print_panel, show_explained, show_received
 from tests.peers.demo.timeline import Timeline
 from tests.peers.demo.watching import watch
+from tests.peers.demo.wedged import Wedged
 from tests.peers.gpu.host import GpuHost
 from tests.peers.missing import PeerMissingError
 from tests.peers.site import POLICY, Site
@@ -33,6 +35,8 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
     "idle": Idle,
     "orphan": Orphan,
     "overheating": Heat,
+    "wedged": Wedged,
+    "hung": Hung,
 }
 
 
