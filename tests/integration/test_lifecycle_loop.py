@@ -247,3 +247,28 @@ def test_what_the_epilog_finds_is_ended_as_far_as_the_mode_allows(
     told = site.run("incidents", "show", str(incident))
     assert "journal agrees: stop-container (attempt 1," in told
     assert "nvml agrees: pid" in told
+
+
+def test_a_reset_that_the_driver_wants_follows_as_soon_as_the_gpu_is_free(
+    stage: Stage, engine: DockerEngine, docker_client: object
+) -> None:
+    """The rule would ask for it anyway, but while the container was there nobody could."""
+    del docker_client
+    with GpuHost(0) as gpus:
+        # Who holds /dev/nvidiaN is looked for by its name: no other test has this number.
+        gpus.add_gpu(minor=948)
+        policy = a_policy(IDLE, a_rule("wedged GPU", "DS01GPUNeedsReset", "reset-gpu"))
+        services: dict[str, Any] = {"gpu_services": []}
+        site = Site(stage, engine, gpus, policy=policy, limits=IDLE_LIMITS, more_settings=services)
+        site.start()
+        run_gpu_container(site.docker, gpus, "idle", gpus=(0,), task="stubborn")
+        site.until("SELECT count(*) FROM step WHERE name = 'stop'", 1, within=60)
+
+        gpus.set(0, recovery_action=1, reset_required=1)
+        site.until(STOPS, 1, within=30)
+        reset = "SELECT state FROM attempt WHERE remediation = 'reset-gpu'"
+        site.until(f"{reset} AND ended_at NOT NULL", "succeeded", within=60)
+
+        assert gpus.get(0, "reset_count") == "1"
+        told = story(site, "SELECT incident FROM attempt WHERE remediation = 'reset-gpu'")
+        assert "DS01GPUNeedsReset by the epilog of attempt 1" in told
