@@ -29,6 +29,10 @@ def test_a_hint_is_an_alert_of_our_own() -> None:
     assert subject_of(HINT.labels) == Subject("process", "7@9")
 
 
+def test_a_hint_names_no_exporter_that_nobody_knows() -> None:
+    assert "instance" not in hint_of(FINDING, None, "stop-container freed GPU 0", NOON).labels
+
+
 def test_the_same_finding_has_the_same_fingerprint_whenever_it_is_made() -> None:
     again = hint_of(FINDING, "gpu1:9101", "remove-container freed GPU 0", NOON + SECOND)
     other = hint_of(replace(FINDING, labels={"pid": "8"}), "gpu1:9101", "it", NOON)

@@ -4,11 +4,15 @@ import pytest
 
 from remediator.core.exemptions import Exemption
 from remediator.core.lifecycle import (
+    Overstay,
     idle_timeout_under_demand,
     is_infrastructure,
     keep_alive_helps,
     keep_alive_until,
     may_idle_because,
+    may_run_because,
+    may_stay_because,
+    stay_of,
 )
 from remediator.core.limits import Limits, LimitsBook
 
@@ -50,6 +54,31 @@ def test_who_may_idle_is_told_by_the_exemption_else_by_the_limits() -> None:
         "the limits of group g let it idle"
     )
     assert may_idle_because(Limits(idle_timeout=None, idle_exemption=exemption)) == str(exemption)
+
+
+def test_who_may_run_on_is_told_by_the_exemption_else_by_the_limits() -> None:
+    exemption = Exemption("alice", frozenset({"max_runtime"}), "thesis", "X", NOON)
+
+    assert may_run_because(Limits()) is None
+    assert may_run_because(Limits(group="g", max_runtime=None)) == (
+        "the limits of group g let it run"
+    )
+    assert may_run_because(Limits(max_runtime=None, runtime_exemption=exemption)) == str(exemption)
+
+
+@pytest.mark.parametrize(
+    ("overstay", "minutes", "forever"),
+    [
+        (Overstay.NEVER_STARTED, 30, Limits(group="g", created_timeout=None)),
+        (Overstay.STOPPED, 15, Limits(group="g", hold_after_stop=None)),
+    ],
+)
+def test_what_does_not_run_may_stay_for_as_long_as_the_limits_say(
+    overstay: Overstay, minutes: int, forever: Limits
+) -> None:
+    assert stay_of(overstay, Limits()) == timedelta(minutes=minutes)
+    assert may_stay_because(overstay, Limits()) is None
+    assert may_stay_because(overstay, forever) == "the limits of group g let it stay"
 
 
 @pytest.mark.parametrize(
