@@ -7,6 +7,7 @@ journal alone.
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 from remediator.core import guards
 from remediator.core.case import Case, Decision, Hold, HoldReason, Remediate
@@ -65,10 +66,8 @@ def _hold_or_rule(case: Case) -> Hold | PolicyRule:
         hold = check(case)
         if hold is not None:
             return hold
-    policy_rule = case.policy.rule_for(case.alert.labels)
-    if policy_rule is None:  # pragma: no cover - one of these guards holds for it
-        raise LookupError("a guard has let an alert pass that no policy rule matches")
-    return policy_rule
+    # One of these guards has made sure that there is one.
+    return cast(PolicyRule, case.policy.rule_for(case.alert.labels))
 
 
 def _after_looking(case: Case, policy_rule: PolicyRule) -> Decision:
