@@ -5,6 +5,7 @@ import re
 import socket
 import sys
 import threading
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -150,14 +151,15 @@ def test_scrapes_ask_docker_nothing_and_each_container_is_inspected_once(
     ids = Crowd(docker_client, host).start(20)
     exporter: Exporter = request.getfixturevalue("exporter")
     eventually(lambda: exporter.sees(20), 20, "all containers are shown")
-    before = proxy.asked
+    before, began = proxy.asked, time.monotonic()
 
     for _ in range(100):
         exporter.scrape()
 
-    # What the inventory asks by itself, every few seconds, whoever scrapes.
+    # What the inventory asks by itself, every few seconds, whoever scrapes: on a busy machine a
+    # hundred scrapes take a while.
     during = proxy.asked[len(before) :]
-    assert len(during) < 30, during
+    assert len(during) < 20 + 2 * (time.monotonic() - began) < 100, during
     assert proxy.inspected == dict.fromkeys(ids, 1)
 
 
@@ -167,9 +169,9 @@ def test_a_new_container_is_inspected_once_at_its_birth_and_once_at_its_start(
     crowd = Crowd(docker_client, host)
     eventually(lambda: exporter.scrape()["ds01_inventory_age_seconds"], 20, "the first list")
     [first] = crowd.start(1)
-    eventually(lambda: exporter.sees(1), 5, "the first is shown")
+    eventually(lambda: exporter.sees(1), 20, "the first is shown")
     crowd.start(5)
-    eventually(lambda: exporter.sees(6), 5, "all are shown")
+    eventually(lambda: exporter.sees(6), 20, "all are shown")
 
     assert len(proxy.inspected) == 6
     assert first in proxy.inspected
