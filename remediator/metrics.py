@@ -96,6 +96,11 @@ class WorkerMetrics:
             "Whether the breaker is open: nothing destructive is done until a person closes it.",
             registry=registry,
         )
+        self.gpu_hours_returned = Counter(
+            "remediator_gpu_hours_returned",
+            "GPU-hours that were free because an idle container had been stopped.",
+            registry=registry,
+        )
         self.quiesced_services = Gauge(
             "remediator_quiesced_services",
             "Services and containers that were stopped for some work and do not run again yet.",

@@ -18,6 +18,7 @@ from remediator.engine.outbox import Outbox
 from remediator.engine.parts import EngineParts
 from remediator.engine.pools import Pools
 from remediator.engine.pruning import Pruning
+from remediator.engine.returning import Returning
 from remediator.engine.undoing import Undoing
 from remediator.errors import InboxError, JournalError, StoreError
 from remediator.inbox.bell import Bell
@@ -65,6 +66,7 @@ class Worker:
         self._intake = Intake(parts)
         self._commands = Commands(parts)
         self._pruning = Pruning(parts.journal, parts.clock, parts.keep)
+        self._returning = Returning(parts.journal, parts.clock, parts.metrics)
         self._looking = Looking(parts)
         self._carrying = Carrying(parts, self._stopping, self._looking.reconsider)
         self._undoing = Undoing(parts)
@@ -120,6 +122,7 @@ class Worker:
             for attempt in self._undoing.take_due():
                 self._hands.submit("undo", partial(self._undo, attempt))
             self._pruning.step()
+            self._returning.step()
             self._parts.metrics.notices_waiting.set(self._parts.journal.notices.waiting())
             is_open = self._parts.journal.operations.breaker_in_force() is not None
             self._parts.metrics.breaker_open.set(is_open)

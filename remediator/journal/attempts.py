@@ -9,6 +9,7 @@ from remediator.core.attempts import IN_PROGRESS, LEGAL_MOVES, AttemptState, Pas
 from remediator.core.budgets import Quota
 from remediator.core.policy import Limit
 from remediator.database import Database, maybe, moment, stamp
+from remediator.journal.incidents import keep_gpus
 from remediator.journal.tasks import task_from_json, task_to_json
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,11 @@ class Attempts:
                     stamp(plan.planned_at),
                 ),
             )
-        return int(cursor.lastrowid or 0) if cursor.rowcount == 1 else None
+            if cursor.rowcount != 1:
+                return None
+            number = int(cursor.lastrowid or 0)
+            keep_gpus(connection, incident, str(task.context.get("gpus") or "").split(", "))
+        return number
 
     def claim(self, attempt: int, now: datetime) -> bool:
         """Move a planned attempt to running; False if it is not there to be claimed.

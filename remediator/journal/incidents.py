@@ -3,6 +3,7 @@
 import json
 import logging
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -10,6 +11,10 @@ from remediator.core.alerts import Alert, Firing, Origin, Status
 from remediator.database import Database, maybe, moment, stamp
 
 log = logging.getLogger(__name__)
+
+# By these labels an alert says which GPU it is about.
+_GPU_LABELS = ("UUID", "gpu", "gpu_slot")
+_LONGEST_GPU = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,8 @@ class Incidents:
                 "UPDATE incident SET next_look_at = ? WHERE id = ? AND closed_at IS NULL",
                 (stamp(at), incident),
             )
+            names = [alert.labels[label] for label in _GPU_LABELS if alert.labels.get(label)]
+            keep_gpus(connection, incident, names)
         return incident
 
     def hinted(self, fingerprint: str) -> int | None:
@@ -209,7 +216,7 @@ class Incidents:
     def incident(self, incident: int) -> Incident | None:
         """Return one incident, or None."""
         row = self._database.row("SELECT * FROM incident WHERE id = ?", (incident,))
-        return None if row is None else _incident(row)
+        return None if row is None else incident_of(row)
 
     def latest(self, most: int, *, only_open: bool = False) -> list[Incident]:
         """Return the newest incidents, the newest first."""
@@ -218,7 +225,7 @@ class Incidents:
             f"SELECT * FROM incident {where} ORDER BY id DESC LIMIT ?",  # noqa: S608 - a constant
             (most,),
         )
-        return [_incident(row) for row in rows]
+        return [incident_of(row) for row in rows]
 
     def firings(self, incident: int) -> list[FiringRecord]:
         """Return the firings of *incident* in the order they came."""
@@ -280,12 +287,21 @@ class Incidents:
         return int(cursor.lastrowid or 0)
 
 
+def keep_gpus(connection: sqlite3.Connection, incident: int, names: Iterable[str]) -> None:
+    """Keep that *incident* is about the GPUs *names*, UUIDs or slots: it is found by them."""
+    connection.executemany(
+        "INSERT OR IGNORE INTO incident_gpu (gpu, incident) VALUES (?, ?)",
+        [(name, incident) for name in names if 0 < len(name) <= _LONGEST_GPU],
+    )
+
+
 def identity(firing: Firing) -> tuple[str, str]:
     """Return the two columns that tell one firing from all others."""
     return (firing.fingerprint, firing.starts_at)
 
 
-def _incident(row: sqlite3.Row) -> Incident:
+def incident_of(row: sqlite3.Row) -> Incident:
+    """Return the incident that a row of its table stands for."""
     return Incident(
         id=row["id"],
         subject=row["subject"],

@@ -12,12 +12,14 @@ from remediator.high_water import HighWaterMark, given
 from remediator.journal import retention
 from remediator.journal.approvals import Approvals
 from remediator.journal.attempts import Attempts
+from remediator.journal.board import Board
 from remediator.journal.decisions import Decisions
 from remediator.journal.incidents import Incidents
 from remediator.journal.intake import Intake
 from remediator.journal.lasting import LastingEffects
 from remediator.journal.notices import Notices
 from remediator.journal.operations import Operations
+from remediator.journal.search import Search
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,8 @@ class Journal:
         self.notices = Notices(database)
         self.approvals = Approvals(database)
         self.operations = Operations(database)
+        self.search = Search(database)
+        self.board = Board(database)
 
     @classmethod
     def for_worker(cls, folder: Path) -> "Journal":

@@ -166,17 +166,18 @@ class Operations:
         row = self._database.row(
             "SELECT * FROM command WHERE inbox = ? AND number = ?", (inbox, number)
         )
-        return None if row is None else _command(row)
+        return None if row is None else command_of(row)
 
     def of_incident(self, incident: int) -> list[CommandRecord]:
         """Return the commands about *incident* in order."""
         rows = self._database.rows(
             "SELECT * FROM command WHERE incident = ? ORDER BY id", (incident,)
         )
-        return [_command(row) for row in rows]
+        return [command_of(row) for row in rows]
 
 
-def _command(row: sqlite3.Row) -> CommandRecord:
+def command_of(row: sqlite3.Row) -> CommandRecord:
+    """Return the command that a row of its table stands for."""
     return CommandRecord(
         actor=row["actor"],
         action=row["action"],

@@ -24,6 +24,7 @@ _DELETIONS = (
     "DELETE FROM notice WHERE incident = ?",
     "DELETE FROM command WHERE incident = ?",
     "DELETE FROM firing WHERE incident = ?",
+    "DELETE FROM incident_gpu WHERE incident = ?",
     "DELETE FROM incident WHERE id = ?",
 )
 

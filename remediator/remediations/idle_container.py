@@ -1,6 +1,7 @@
 """See whether a container is idle: what Prometheus, Docker, NVML and the kernel say of it now."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from remediator.core.alerts import Alert
@@ -65,7 +66,11 @@ class IdleContainer:
             nvml,
             now=now,
             exempt=exempt,
-            context={**context, "grace_seconds": found.limits.sigterm_grace.total_seconds()},
+            context={
+                **context,
+                "grace_seconds": found.limits.sigterm_grace.total_seconds(),
+                "max_runtime_seconds": _seconds(found.limits.max_runtime),
+            },
         )
 
     def _exemption(self, found: Found, now: datetime) -> str | None:
@@ -87,7 +92,10 @@ class IdleContainer:
         except SourceError as error:
             return Report(Source.NVML, Verdict.SILENT, str(error)), {}
         report = Report(Source.NVML, judgement.verdict, judgement.says, judgement.facts)
-        return report, {"gpus": ", ".join(use.name for use in uses)}
+        return report, {
+            "gpus": ", ".join(use.name for use in uses),
+            "gpu_shares": ", ".join(f"{use.returns:.4g}" for use in uses),
+        }
 
     def _slot_uses(self, facts: ContainerFacts) -> tuple[SlotUse, ...]:
         """Return the container's use of every slot that it claims or has a process on.
@@ -103,7 +111,10 @@ class IdleContainer:
         claimed = {slot.uuid for slot in resolve(facts.claims, slots)}
         # Of a mere number of GPUs nobody knows which Docker chose: it may be any.
         anywhere = not facts.claims.is_known
-        uses = [self._use(facts.id, reading) for reading in readings]
+        uses = [
+            _with_returns(self._use(facts.id, reading), reading.slot, reading.slot.uuid in claimed)
+            for reading in readings
+        ]
         return tuple(
             use
             for use, reading in zip(uses, readings, strict=True)
@@ -166,6 +177,16 @@ class IdleContainer:
             network_bytes=_sum(rates),
             host_network=facts.network_mode == "host",
         )
+
+
+def _with_returns(use: SlotUse, slot: GpuSlot, is_claimed: bool) -> SlotUse:
+    """Return *use* with what the container's end gives back: nothing of what others use as well."""
+    is_alone = (use.own_processes or is_claimed) and not use.other_processes
+    return replace(use, returns=slot.fraction if is_alone and use.lost is None else 0.0)
+
+
+def _seconds(time: timedelta | None) -> float | None:
+    return None if time is None else time.total_seconds()
 
 
 def _is_unseen(comm: str | None) -> bool:

@@ -1,5 +1,6 @@
 """An incident with everything in it, as a worker would have written it."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from remediator.core.alerts import Status
@@ -44,7 +45,8 @@ def write_a_story(journal: Journal) -> int:
     act = Remediate(RULE, 0, a_rung())
     at = NOON + 5 * MINUTE
     journal.decisions.decided(incident, alert, act, seen, at, RULE)
-    attempt = attempts.plan(incident, a_plan(planned_at=at), a_task())
+    task = replace(a_task(), context={"gpus": "0", "gpu_shares": "1"})
+    attempt = attempts.plan(incident, a_plan(planned_at=at), task)
     assert attempt is not None
     attempts.claim(attempt, at)
     stop = attempts.begin_step(attempt, "stop", "with 60 s of grace", at)

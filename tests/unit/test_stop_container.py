@@ -87,8 +87,10 @@ def test_an_idle_container_is_agreed_on_by_all_three_sources(
     assert (seen.owner, seen.title, seen.exempt) == ("alice", "idle", None)
     assert seen.context == {
         "gpus": "0",
+        "gpu_shares": "1",
         "container": "idle",
         "grace_seconds": 60.0,
+        "max_runtime_seconds": 172800.0,
         "summary": "it lies idle",
     }
     assert "GPU 0 is 0 % used by 1 of its processes" in said(seen, Source.NVML)
@@ -276,6 +278,38 @@ def test_a_mere_count_of_gpus_is_resolved_by_its_processes(
 
     assert verdicts(look(host, stop, busy))[Source.NVML] is Verdict.DISAGREES
     assert verdicts(look(host, stop, idle))[Source.NVML] is Verdict.AGREES
+
+
+@pytest.mark.parametrize(
+    ("gpus", "claims", "others", "shares"),
+    [
+        pytest.param(("GPU-0", "GPU-1"), None, (), "1, 1", id="two of its own"),
+        pytest.param((), GpuClaims(ids=("GPU-0",)), (), "1", id="claimed and not used"),
+        pytest.param(("GPU-0", "GPU-1"), None, ("GPU-0",), "0, 1", id="one is used by others"),
+        pytest.param(("GPU-0",), GpuClaims(count=1), (), "1, 0", id="a mere count"),
+        pytest.param((), GpuClaims(count=1), (), "0, 0", id="nobody knows which"),
+    ],
+)
+def test_what_its_end_gives_back_is_what_it_had_to_itself(
+    host: FakeHost,
+    stop: StopContainer,
+    gpus: tuple[str, ...],
+    claims: GpuClaims | None,
+    others: tuple[str, ...],
+    shares: str,
+) -> None:
+    container = host.run(gpus=gpus, claims=claims)
+    if others:
+        host.run("other", gpus=others)
+
+    assert look(host, stop, container).context["gpu_shares"] == shares
+
+
+def test_a_mig_device_gives_back_its_fraction(host: FakeHost, stop: StopContainer) -> None:
+    device = a_mig_device()
+    host.driver.add(device)
+
+    assert look(host, stop, host.run(gpus=(device.uuid,))).context["gpu_shares"] == "0.1429"
 
 
 @pytest.mark.parametrize(
