@@ -32,6 +32,7 @@ class _Command:
     actor: str
     reason: str
     incident: int | None
+    question: int | None
     now: datetime
 
 
@@ -132,6 +133,9 @@ class Commands:
         question = self._journal.approvals.waiting(number, command.now)
         if question is None:
             raise _RefusedError(f"incident {number} does not wait for an approval")
+        if command.question not in {None, question.id}:
+            # Whoever read one question must not answer another that has taken its place.
+            raise _RefusedError(f"incident {number} waits with another question now: look again")
         self._journal.approvals.answer(
             question.id, answer, command.actor, command.reason, command.now
         )
@@ -164,7 +168,10 @@ def _read(argument: Mapping[str, str], actor: str, incident: int | None, now: da
         raise _RefusedError(f"{action.value} needs a reason")
     if action in NEEDS_INCIDENT and incident is None:
         raise _RefusedError(f"{action.value} needs the number of an incident")
-    return _Command(action, actor, reason, incident, now)
+    question = _number(argument.get("question"))
+    if question is None and "question" in argument:
+        raise _RefusedError("there is no such question")
+    return _Command(action, actor, reason, incident, question, now)
 
 
 def _number(text: str | None) -> int | None:

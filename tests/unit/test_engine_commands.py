@@ -238,6 +238,21 @@ def test_what_waits_for_nothing_cannot_be_approved(site: EngineSite) -> None:
     assert told.incident == 1
 
 
+@pytest.mark.parametrize("question", [2, 0, "1x", "", -1])
+def test_an_answer_to_another_question_is_refused(site: EngineSite, question: object) -> None:
+    site.policy = a_policy(a_rule(hurried(), mode=Mode.APPROVE))
+    site.deliver(idle())
+    site.round()
+
+    told = site.command("approve", incident=1, question=question)
+    site.round()
+
+    assert not told.accepted
+    assert "question" in told.answer
+    assert site.states() == []
+    assert site.command("approve", incident=1, question=1).accepted
+
+
 def test_hostile_names_and_reasons_are_cleaned(site: EngineSite) -> None:
     told = site.command("pause", actor="bob\x1b[31m\n", reason="a\x07b\u202e" + "x" * 5000)
 
