@@ -11,7 +11,7 @@ SCRIPTS := $(wildcard .ci/run tests/peers/*.sh tests/peers/gpu/*.sh)
 # What says that all of the core is tested: quick, and without peers.
 CORE_TESTS := $(patsubst %,tests/unit/test_%.py,aftermath attempt_states budgets cap_power clock_watch \
 	dcgm_freshness decision durations gpu_claims holders idleness lifecycle limits limits_reader matchers notices orphans \
-	ownership policy_values quiescing resets runtime_container services targets)
+	ownership policy_values quiescing resets returned runtime_container services targets)
 PYTEST_ARGS ?=
 PARTS ?=
 MODULES ?=

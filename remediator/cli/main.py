@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from remediator import __version__
-from remediator.cli import backup, export, incidents, operate, programs, quiesce, simulate
+from remediator.cli import backup, export, incidents, operate, programs, quiesce, simulate, users
 from remediator.errors import ConfigError, RemediatorError
 from remediator.logs import set_up_logging
 
@@ -78,6 +78,7 @@ def make_parser() -> argparse.ArgumentParser:
     simulate.add_to(subparsers)
     backup.add_to(subparsers)
     quiesce.add_to(subparsers)
+    users.add_to(subparsers)
     return parser
 
 

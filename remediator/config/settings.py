@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from remediator.config.page import PageSettings, read_page
 from remediator.config.reader import Read, Reader, read_nodes
 from remediator.config.units import parse_unit
 from remediator.errors import SetupError
@@ -115,6 +116,7 @@ class Settings:
     keep_deliveries: timedelta = timedelta(days=14)
     wall: str = "owner"
     mail: MailSettings = MailSettings()
+    page: PageSettings = field(default_factory=PageSettings)
 
     @property
     def inbox_dir(self) -> Path:
@@ -288,6 +290,7 @@ SETTINGS_FIELDS: Mapping[str, tuple[str, Read]] = {
     "keep_deliveries": ("keep_deliveries", Reader.duration),
     "wall": ("wall", _one_of("owner", "everyone", "off")),
     "mail": ("mail", _mail),
+    "page": ("page", read_page),
 }
 
 

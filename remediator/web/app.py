@@ -15,6 +15,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from remediator.clock import Clock
+from remediator.config.page import PageSettings
 from remediator.core.alerts import Alert, Delivery
 from remediator.core.policy import Policy
 from remediator.core.targets import subject_of
@@ -23,8 +24,18 @@ from remediator.inbox.store import Inbox
 from remediator.journal.journal import Journal
 from remediator.metrics import ReceiverMetrics
 from remediator.payload import parse_delivery
-from remediator.web.auth import TokenFile
-from remediator.web.pages import make_pages
+from remediator.web.api import make_api
+from remediator.web.auth import DELIVERIES, LARGEST_FORM, TokenFile
+from remediator.web.commands import Commands
+from remediator.web.facts import Facts
+from remediator.web.gate import Gate
+from remediator.web.gpu_watch import GpuWatch
+from remediator.web.pages import PageParts, make_pages
+from remediator.web.prometheus import Sample
+from remediator.web.proxies import Proxies
+from remediator.web.sessions import Sessions, set_up_sessions
+from remediator.web.throttle import Throttle
+from remediator.web.visitors import Visitors
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +52,10 @@ class ReceiverParts:
     metrics: ReceiverMetrics
     clock: Clock
     largest_body: int
+    host: str
+    page: PageSettings
+    session_key: bytes
+    ask_prometheus: Callable[..., list[Sample]]
 
 
 def create_app(parts: ReceiverParts) -> Flask:
@@ -49,7 +64,7 @@ def create_app(parts: ReceiverParts) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = parts.largest_body
     receiver = _Receiver(parts)
     app.add_url_rule(
-        "/api/v1/alerts",
+        DELIVERIES,
         view_func=receiver.deliver,
         methods=["POST"],
         provide_automatic_options=False,
@@ -58,8 +73,28 @@ def create_app(parts: ReceiverParts) -> Flask:
     app.add_url_rule("/-/ready", view_func=receiver.ready)
     app.add_url_rule("/metrics", view_func=receiver.expose)
     app.register_error_handler(HTTPException, _refused)
-    app.register_blueprint(make_pages(parts.journal, parts.token))
+    app.before_request(_limit_forms)
+    page = _page_parts(app, parts)
+    app.register_blueprint(make_pages(page))
+    app.register_blueprint(make_api(page))
     return app
+
+
+def _page_parts(app: Flask, parts: ReceiverParts) -> PageParts:
+    proxies = Proxies(parts.page)
+    set_up_sessions(app, parts.session_key, parts.page.session, proxies)
+    sessions = Sessions(parts.session_key, parts.page.session)
+    visitors = Visitors(parts.page, parts.token, proxies, sessions)
+    facts = Facts(parts.host, parts.journal, parts.policy, parts.clock)
+    return PageParts(
+        host=parts.host,
+        facts=facts,
+        gpus=GpuWatch(parts.ask_prometheus, parts.clock),
+        commands=Commands(parts.inbox, facts, parts.ring, parts.clock),
+        gate=Gate(visitors, sessions, proxies, Throttle()),
+        sessions=sessions,
+        clock=parts.clock,
+    )
 
 
 class _Receiver:
@@ -173,6 +208,12 @@ def _explained(alert: Alert, policy: Policy) -> dict[str, object]:
         "mode": rule.mode.capped_by(policy.mode).value if rule else None,
         "remediations": [rung.remediation for rung in rule.rungs] if rule else [],
     }
+
+
+def _limit_forms() -> None:
+    """Let nothing but a delivery be long: whoever sends it need not be known yet."""
+    if request.path != DELIVERIES:
+        request.max_content_length = LARGEST_FORM
 
 
 def _healthy() -> Response:

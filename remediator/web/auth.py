@@ -5,7 +5,10 @@ import stat
 from pathlib import Path
 
 from remediator.errors import SetupError
+from remediator.web.framing import Announced
 
+DELIVERIES = "/api/v1/alerts"
+LARGEST_FORM = 16 * 1024
 _SHORTEST = 16
 
 
@@ -48,9 +51,14 @@ class TokenFile:
         return f"TokenFile({str(self._path)!r}, <secret>)"
 
 
-def accepts_body(token: TokenFile | None, authorization: str | None) -> bool:
-    """Tell whether what this client sends is worth taking in; the answer says why not."""
+def accepts_body(token: TokenFile | None, announced: Announced) -> bool:
+    """Tell whether what this client sends is worth taking in; the answer says why not.
+
+    A delivery needs the token. Whatever else is sent is a form, which is short.
+    """
+    if announced.path != DELIVERIES:
+        return announced.length is not None and announced.length <= LARGEST_FORM
     try:
-        return token is None or token.accepts(authorization)
+        return token is None or token.accepts(announced.authorization)
     except SetupError:
         return False

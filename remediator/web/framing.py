@@ -50,11 +50,24 @@ class Malformed:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A body that is still to come; ``length`` is in bytes, None if it comes in chunks."""
+
+    path: str
+    authorization: str | None
+    length: int | None
+
+
+def _any_body(_announced: Announced) -> bool:
+    return True
+
+
 class RequestReader:
     """The requests of one connection, in the order in which they came.
 
-    *accepts_body* is asked with the Authorization header when a body is still to come, so that
-    nobody can make us hold what would be refused anyway.
+    *accepts_body* is asked when a body is still to come, so that nobody can make us hold what
+    would be refused anyway.
     """
 
     def __init__(
@@ -62,7 +75,7 @@ class RequestReader:
         cfg: Any,
         peer: Any,
         largest_body: int,
-        accepts_body: Callable[[str | None], bool] = lambda _authorization: True,
+        accepts_body: Callable[[Announced], bool] = _any_body,
     ) -> None:
         self._cfg = cfg
         self._peer = peer
@@ -123,7 +136,10 @@ class RequestReader:
 
     def _decide_on_the_rest(self) -> Incoming | GoAhead | None:
         headers = dict(self._request.headers)
-        if self._body.is_too_large or not self._accepts_body(headers.get("AUTHORIZATION")):
+        announced = Announced(
+            self._request.path, headers.get("AUTHORIZATION"), self._body.announced_length
+        )
+        if self._body.is_too_large or not self._accepts_body(announced):
             return self._refused()
         # HTTP/1.0 clients do not know it (RFC 9110, 10.1.1).
         waits = headers.get("EXPECT", "").lower() == "100-continue"
@@ -150,6 +166,7 @@ class LengthBody:
     def __init__(self, length: int, largest: int = 0) -> None:
         self.data = bytearray()
         self.is_too_large = length > largest
+        self.announced_length: int | None = length
         self._length = length
 
     @property
@@ -170,6 +187,7 @@ class ChunkedBody:
         self.data = bytearray()
         self.is_complete = False
         self.is_too_large = False
+        self.announced_length: int | None = None
         self._largest = largest
         self._chunk_left = 0
         self._trailer_left = _LARGEST_HEAD

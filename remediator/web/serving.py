@@ -16,6 +16,7 @@ from gunicorn.glogging import Logger
 from remediator.errors import RemediatorError, SetupError
 from remediator.web.buffering import BufferingWorker
 from remediator.web.connection import Limits
+from remediator.web.framing import Announced
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +30,8 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn ships n
     """gunicorn, configured by us alone: no command line, no configuration file.
 
     The application is made in the worker process, after the fork: an SQLite connection must
-    never cross one. `BufferingWorker` reads *limits*, and asks *accepts_body* with a request's
-    Authorization header before it takes a body in.
+    never cross one. `BufferingWorker` reads *limits*, and asks *accepts_body* before it takes a
+    body in.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn ships n
         make_app: Callable[[], Flask],
         listener: socket.socket,
         limits: Limits,
-        accepts_body: Callable[[str | None], bool],
+        accepts_body: Callable[[Announced], bool],
     ) -> None:
         self.limits = limits
         self.accepts_body = accepts_body

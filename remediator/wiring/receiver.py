@@ -18,7 +18,10 @@ from remediator.metrics import ReceiverMetrics
 from remediator.web.app import ReceiverParts, create_app
 from remediator.web.auth import TokenFile, accepts_body
 from remediator.web.connection import Limits
+from remediator.web.prometheus import PrometheusReader
 from remediator.web.serving import ReceiverServer, listen
+from remediator.web.sessions import session_key
+from remediator.web.visitors import check_page
 from remediator.wiring.policy_file import PolicyFile
 
 log = logging.getLogger(__name__)
@@ -39,12 +42,18 @@ def make_receiver(settings: Settings) -> Flask:
             inbox=inbox,
             token=_token_of(settings),
             journal=partial(Journal.for_reading, settings.state_dir),
-            # Read for each explanation, which is asked for by people who have just edited it.
-            policy=PolicyFile(settings.policy).reload,
+            # As it is in the file: an explanation is asked for by people who have just edited it.
+            policy=PolicyFile(settings.policy).newest,
             ring=partial(ring, settings.inbox_dir),
             metrics=metrics,
             clock=SystemClock(),
             largest_body=settings.largest_body,
+            host=settings.host,
+            page=settings.page,
+            session_key=session_key(settings.inbox_dir),
+            ask_prometheus=PrometheusReader(
+                settings.prometheus_url, settings.prometheus_timeout.total_seconds()
+            ).newest,
         )
     )
 
@@ -53,6 +62,7 @@ def run_receiver(settings: Settings) -> None:
     """Serve until told to stop; SetupError or InboxError before anything is served."""
     token = _token_of(settings)
     _check_token(settings, token)
+    _check_page(settings)
     Inbox.for_receiver(settings.inbox_dir).close()
     listener = listen(settings.listen.host, settings.listen.port)
     log.info("taking deliveries on http://%s/api/v1/alerts", settings.listen)
@@ -76,6 +86,14 @@ def _taken(state_dir: Path) -> tuple[str, int, int]:
 
 def _token_of(settings: Settings) -> TokenFile | None:
     return TokenFile(settings.token_file) if settings.token_file else None
+
+
+def _check_page(settings: Settings) -> None:
+    """Say what keeps people out of the page; deliveries are taken all the same."""
+    try:
+        check_page(settings.page)
+    except SetupError as error:
+        log.error("nobody can log in to the page: %s", error)  # noqa: TRY400
 
 
 def _check_token(settings: Settings, token: TokenFile | None) -> None:

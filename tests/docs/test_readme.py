@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from remediator.cli.main import make_parser
+from remediator.config.page import PAGE_FIELDS
 from remediator.config.policy import POLICY_FIELDS, RULE_FIELDS, RUNG_FIELDS
 from remediator.config.settings import ENVIRONMENT, MAIL_FIELDS, SETTINGS_FIELDS
 from remediator.core.case import HoldReason
@@ -20,6 +21,11 @@ POLICY_KEYS = [
     *("open_after", "before", "within"),
     *(offer.name for offer in CATALOGUE),
     *(name for offer in CATALOGUE for name, _ in offer.options),
+]
+SETTINGS = [
+    *SETTINGS_FIELDS,
+    *(f"mail.{name}" for name in MAIL_FIELDS),
+    *(f"page.{name}" for name in PAGE_FIELDS),
 ]
 
 
@@ -50,7 +56,7 @@ def test_every_key_of_the_policy_is_explained(key: str) -> None:
     assert key in words("policy-keys")
 
 
-@pytest.mark.parametrize("key", [*SETTINGS_FIELDS, *(f"mail.{name}" for name in MAIL_FIELDS)])
+@pytest.mark.parametrize("key", SETTINGS)
 def test_every_setting_is_explained(key: str) -> None:
     assert key in words("settings-keys")
 
@@ -61,9 +67,7 @@ def test_every_environment_variable_is_named(variable: str) -> None:
 
 
 def test_no_key_outlives_its_field() -> None:
-    known = {*SETTINGS_FIELDS, *(f"mail.{name}" for name in MAIL_FIELDS)}
-
-    assert set(rows("settings-keys")) <= known
+    assert set(rows("settings-keys")) <= set(SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +81,7 @@ def test_no_key_outlives_its_field() -> None:
         "simulate",
         "backup",
         "quiesce",
+        "user",
         *(action.value for action in Action),
     ],
 )

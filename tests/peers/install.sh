@@ -11,6 +11,7 @@ PACKAGES=(
     gcc libc6-dev make pkg-config libgirepository1.0-dev libcairo2-dev
     python3-venv python3-dev bsdutils bsdextrautils e2fsprogs ca-certificates
     openssh-client openssh-server
+    chromium fonts-dejavu-core
 )
 # What those packages would start at boot, by package.
 declare -A SERVICES=(

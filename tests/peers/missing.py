@@ -39,6 +39,7 @@ PACKAGES = {
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "sshd": "openssh-server",
+    "chromium": "chromium",
 }
 
 # Upstream's archives name some programs otherwise than Debian does.

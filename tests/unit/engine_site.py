@@ -81,14 +81,16 @@ class EngineSite:
         remediations: Mapping[str, Remediation] | None = None,
         clock: HandClock | None = None,
         database: Database | None = None,
+        inbox_folder: Path | None = None,
     ) -> None:
         self.folder = folder
+        self.inbox_folder = inbox_folder or folder
         self.policy = policy or a_policy(a_rule(hurried()))
         self.clock = clock or HandClock()
         self.stop_container = FakeRemediation()
         self.notify_only = FakeRemediation("notify-only")
         mine = {fake.name: fake for fake in (self.stop_container, self.notify_only)}
-        self.inbox = Inbox.for_receiver(folder)
+        self.inbox = Inbox.for_receiver(self.inbox_folder)
         self.journal = Journal(database or open_journal(folder))
         self.metrics = WorkerMetrics(CollectorRegistry())
         self.parts = EngineParts(
@@ -185,9 +187,9 @@ class EngineSite:
         workers: int = 4,
     ) -> Iterator["RunningWorker"]:
         """Run a `Worker` on the same journal and inbox in a thread, as its program does."""
-        bell = Bell(self.folder)
+        bell = Bell(self.inbox_folder)
         outboxes = [self.outbox(self.mail), self.outbox(self.wall)]
-        open_inbox = open_inbox or partial(Inbox.for_worker, self.folder)
+        open_inbox = open_inbox or partial(Inbox.for_worker, self.inbox_folder)
         running = RunningWorker(Worker(self.parts, open_inbox, bell, outboxes, workers), grace)
         try:
             yield running

@@ -1,132 +1,432 @@
-"""What a browser is shown, to whom, and with which headers."""
+"""What a browser is shown, which roles may do what, and what a form must prove."""
 
-import base64
-from datetime import UTC, datetime
-from functools import partial
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from flask.testing import FlaskClient
-from prometheus_client import CollectorRegistry
+from werkzeug.test import TestResponse
 
-from remediator.core.policy import Policy
-from remediator.inbox.store import Inbox
-from remediator.journal.journal import Journal
-from remediator.metrics import ReceiverMetrics
-from remediator.web.app import ReceiverParts, create_app
-from remediator.web.auth import TokenFile
+from tests.builders import HOUR, MINUTE, an_alert
+from tests.gpu_samples import a_container, a_gpu
+from tests.unit.page_site import PROGRAM, PageSite, form_token
 from tests.unit.stories import write_a_story
 
-TOKEN = "0123456789abcdef"
-
-
-class _Clock:
-    def now(self) -> datetime:
-        return datetime(2026, 11, 21, tzinfo=UTC)
-
-
-@pytest.fixture
-def client(tmp_path: Path) -> FlaskClient:
-    (tmp_path / "token").write_text(TOKEN)
-    return create_app(
-        ReceiverParts(
-            inbox=Inbox.for_receiver(tmp_path),
-            token=TokenFile(tmp_path / "token"),
-            journal=partial(Journal.for_reading, tmp_path),
-            policy=Policy,
-            ring=lambda: None,
-            metrics=ReceiverMetrics(CollectorRegistry()),
-            clock=_Clock(),
-            largest_body=1000,
-        )
-    ).test_client()
+HOSTILE = {
+    "HTML": "<script>alert(1)</script><img src=x onerror=alert(2)>",
+    "an attribute": "\" onmouseover=alert(1) x='",
+    "a template": "{{ 7 * 7 }}{% raw %}",
+    "an address": "javascript:alert(1)",
+    "ANSI": "\x1b[2J\x1b]0;owned\x07",
+    "lines": "a\r\nSet-Cookie: x=1\r\n\r\n<b>",
+    "direction": "\u202egnp.exe\u2066\u200f",
+    "size": "A" * 100_000,
+}
 
 
 @pytest.fixture
-def story(tmp_path: Path) -> int:
-    journal = Journal.for_worker(tmp_path)
-    incident = write_a_story(journal)
-    journal.close()
-    return incident
+def site(tmp_path: Path) -> Iterator[PageSite]:
+    site = PageSite(tmp_path)
+    yield site
+    site.close()
 
 
-def login(password: str = TOKEN) -> dict[str, str]:
-    encoded = base64.b64encode(f"anybody:{password}".encode()).decode()
-    return {"Authorization": f"Basic {encoded}"}
+# Every route with what it answers a stranger, a viewer and an operator.
+MATRIX = [
+    ("GET", "/login", 200, 200, 200),
+    ("POST", "/login", 403, 401, 401),
+    ("GET", "/static/style.css", 200, 200, 200),
+    ("GET", "/static/page.js", 200, 200, 200),
+    ("GET", "/", 303, 200, 200),
+    ("GET", "/incidents", 303, 200, 200),
+    ("GET", "/incidents/1", 303, 200, 200),
+    ("POST", "/commands", 401, 403, 303),
+    ("POST", "/logout", 401, 303, 303),
+    ("GET", "/api/v1/state", 401, 200, 200),
+    ("GET", "/api/v1/incidents", 401, 200, 200),
+    ("GET", "/api/v1/incidents/1", 401, 200, 200),
+    ("GET", "/api/v1/approvals", 401, 200, 200),
+    ("GET", "/api/v1/gpus", 401, 200, 200),
+    ("GET", "/api/v1/returned", 401, 200, 200),
+    ("GET", "/api/v1/actions", 401, 200, 200),
+    ("GET", "/api/v1/openapi.json", 401, 200, 200),
+    ("POST", "/api/v1/commands", 401, 403, 200),
+    ("GET", "/api/v1/commands/1", 401, 404, 404),
+    ("POST", "/api/v1/alerts", 401, 401, 401),
+    ("GET", "/-/healthy", 200, 200, 200),
+    ("GET", "/-/ready", 200, 200, 200),
+    ("GET", "/metrics", 200, 200, 200),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "stranger", "viewer", "operator"), MATRIX)
+def test_every_route_answers_every_role_as_it_should(
+    site: PageSite, method: str, path: str, stranger: int, viewer: int, operator: int
+) -> None:
+    site.an_incident()
+    answers = []
+    for name in (None, "vera", "alice"):
+        if name:
+            site.log_in(name)
+        answers.append(ask(site, method, path).status_code)
+        site.client = site.anew()
+
+    assert answers == [stranger, viewer, operator]
+
+
+def ask(site: PageSite, method: str, path: str) -> TestResponse:
+    """Ask as the page itself would, with the token of its forms."""
+    if method == "GET":
+        return site.client.get(path, buffered=True)
+    form = form_token(site.client.get("/"))
+    if path.startswith("/api"):
+        order = {"action": "pause", "reason": "why not"}
+        return site.client.post(path, json=order, headers={"X-CSRF-Token": form})
+    return site.client.post(path, data={"form": form, "action": "pause", "reason": "why not"})
+
+
+def test_the_matrix_has_every_route(site: PageSite) -> None:
+    there = {
+        (method, re.sub(r"<int:\w+>", "1", rule.rule))
+        for rule in site.app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        if "<path:" not in rule.rule
+    }
+
+    assert there == {(method, path) for method, path, *_ in MATRIX if "/static/" not in path}
+
+
+@pytest.mark.parametrize("token", ["", "x" * 43, "another browser's", "löwe"])
+def test_a_command_needs_a_form_of_this_session(site: PageSite, token: str) -> None:
+    site.log_in()
+    if token.startswith("another"):
+        other = site.anew()
+        site.log_in(client=other)
+        token = form_token(other.get("/"))
+    data = {"action": "pause", "reason": "forged", "form": token}
+
+    assert site.client.post("/commands", data=data).status_code == 403
+    json = {"action": "pause", "reason": "forged"}
+    headers = {"X-CSRF-Token": token.encode().decode("latin-1")}
+    assert site.client.post("/api/v1/commands", json=json, headers=headers).status_code == 403
+    assert site.engine.journal.operations.pause_in_force() is None
+
+
+def test_every_form_that_is_sent_carries_the_token(site: PageSite) -> None:
+    site.an_incident()
+    site.log_in()
+
+    for path in ("/", "/incidents", "/incidents/1"):
+        for form in re.findall(r'<form method="post".*?</form>', site.client.get(path).text, re.S):
+            assert form_token(Piece(form)) != ""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of a page."""
+
+    text: str
+
+
+class Foreign(HTMLParser):
+    """Collects what none of our templates has: inline scripts and styles, and other addresses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        known = dict(attrs)
+        for name, value in known.items():
+            is_address = name in {"href", "src", "action"}
+            if name.startswith("on") or name == "style":
+                self.found.append(f"{tag} {name}")
+            elif is_address and not re.match(r"[/#](?!/)", value or ""):
+                self.found.append(f"{tag} {name}={value}")
+        if tag in {"style", "img", "iframe", "object", "base"}:
+            self.found.append(tag)
+        if tag == "script" and known.get("src") != "/static/page.js":
+            self.found.append(tag)
+
+
+def foreign(text: str) -> list[str]:
+    """Return what a page has that is not ours."""
+    parser = Foreign()
+    parser.feed(text)
+    parser.close()
+    return parser.found
+
+
+def test_nothing_but_our_own_files_may_be_loaded(site: PageSite) -> None:
+    site.an_incident()
+    site.log_in()
+
+    for path in ("/", "/incidents", "/incidents/1", "/login", "/nowhere-of-ours/1"):
+        answer = site.client.get(path)
+        assert foreign(answer.text) == [], path
+    policy = dict(
+        part.strip().split(" ", 1)
+        for part in site.client.get("/").headers["Content-Security-Policy"].split(";")
+    )
+    assert policy["default-src"] == policy["base-uri"] == policy["frame-ancestors"] == "'none'"
+    assert set(policy.values()) == {"'none'", "'self'"}
 
 
 @pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        login("wrong"),
-        {"Authorization": "Basic %%%"},
-        {"Authorization": f"Bearer {TOKEN}"},
-        {"Authorization": "Basic"},
-    ],
+    "path", ["/", "/login", "/static/page.js", "/api/v1/state", "/incidents/9"]
 )
-@pytest.mark.parametrize("path", ["/", "/incidents/1", "/static/style.css"])
-def test_a_stranger_sees_nothing(
-    client: FlaskClient, story: int, path: str, headers: dict[str, str]
-) -> None:
-    del story
-    answer = client.get(path, headers=headers)
+def test_every_answer_says_how_it_may_be_used(site: PageSite, path: str) -> None:
+    site.log_in()
 
-    assert answer.status_code == 401
-    assert "alice" not in answer.text
+    answer = site.client.get(path)
 
-
-def test_the_first_page_lists_the_incidents(client: FlaskClient, story: int) -> None:
-    answer = client.get("/", headers=login())
-
-    assert answer.status_code == 200
-    assert f'href="/incidents/{story}"' in answer.text
-    assert "alice" in answer.text
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    answer.close()
 
 
-def test_an_incident_is_told_in_full(client: FlaskClient, story: int) -> None:
-    text = client.get(f"/incidents/{story}", headers=login()).text
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_label_is_harmless_everywhere(site: PageSite, text: str) -> None:
+    labels = {"container_id": "d" * 64, "container": text, "user": text, "gpu": text}
+    number = site.an_incident(labels)
+    site.engine.journal.incidents.name(number, text, text)
+    site.samples = [*a_gpu("0"), *a_container(text, text, "0", exempt=text)]
+    site.log_in()
 
-    for part in ("with 60 s of grace", "exit code 0", "cut off", "it is gone", "alice"):
+    paths = ["/", "/incidents", f"/incidents/{number}", "/api/v1/gpus", "/api/v1/approvals"]
+    for path in [*paths, "/api/v1/incidents", f"/api/v1/incidents/{number}"]:
+        answer = site.client.get(path)
+        assert answer.status_code == 200
+        assert len(answer.data) < 60_000
+        assert not re.search(
+            "[\x00-\x09\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069\u200f]", answer.text
+        )
+        if not path.startswith("/api"):
+            assert foreign(answer.text) == []
+            assert "{{ 7 * 7 }}" in answer.text or "{{" not in text
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_search_is_harmless(site: PageSite, text: str) -> None:
+    site.log_in()
+
+    for name in ("q", "owner", "container", "gpu", "alert", "state", "since", "before"):
+        answer = site.client.get("/incidents", query_string={name: text})
+        assert answer.status_code in {200, 400}
+        assert foreign(answer.text) == []
+
+
+def test_the_first_page_shows_what_there_is(site: PageSite) -> None:
+    number = site.an_incident()
+    site.samples = [*a_gpu("0", 93), *a_container("train", "bob", "0", idle=600)]
+    site.log_in()
+
+    text = site.client.get("/").text
+
+    for part in ("93 %", "10 min", "of 30 min", "bob", f'href="/incidents/{number}"', "approve"):
         assert part in text
 
 
-def test_control_characters_of_labels_do_not_reach_the_browser(
-    client: FlaskClient, story: int
-) -> None:
-    text = client.get(f"/incidents/{story}", headers=login()).text
+def test_without_prometheus_the_rest_is_shown_at_once(site: PageSite) -> None:
+    site.an_incident()
+    site.samples = None
+    site.log_in()
 
-    assert "\x1b" not in text
+    text = site.client.get("/").text
+
+    assert "Prometheus at http://127.0.0.1:9090 does not answer" in text
+    assert "train" in text
 
 
-def test_without_a_journal_the_page_says_what_is_missing(client: FlaskClient) -> None:
-    answer = client.get("/", headers=login())
+def test_without_a_journal_the_page_says_what_is_missing(site: PageSite) -> None:
+    site.log_in()
+    for file in site.folder.glob("journal.db*"):
+        file.unlink()
+
+    answer = site.client.get("/")
+
+    assert answer.status_code == 503
+    assert "Has the worker been started?" in answer.text
+    assert site.client.get("/api/v1/state").status_code == 503
+
+
+def test_an_incident_is_told_in_full(site: PageSite) -> None:
+    number = write_a_story(site.engine.journal)
+    site.log_in()
+
+    text = site.client.get(f"/incidents/{number}").text
+
+    for part in ("with 60 s of grace", "exit code 0", "cut off", "it is gone", "alice", "docker"):
+        assert part in text
+
+
+@pytest.mark.parametrize("number", ["2", "99999999999999999999999999"])
+def test_an_unknown_incident_is_not_found(site: PageSite, number: str) -> None:
+    site.an_incident()
+    site.log_in()
+
+    assert site.client.get(f"/incidents/{number}").status_code == 404
+
+
+def test_an_operator_approves_and_sees_the_answer(site: PageSite) -> None:
+    number = site.an_incident()
+    site.log_in()
+    assert "May stop-container be done to" in site.client.get("/").text
+
+    answer = site.give("approve", incident=number, next=f"/incidents/{number}")
+
+    assert answer.location == f"/incidents/{number}?command=1"
+    shown = site.client.get(answer.location).text
+    assert "stop-container is approved until" in shown
+    assert "approve by alice (page)" in shown
+    site.engine.round()
+    assert site.engine.stop_container.executed
+    assert "Waiting for approval</h2>" not in site.client.get("/").text
+
+
+def test_a_rejection_needs_a_reason_and_keeps_it(site: PageSite) -> None:
+    number = site.an_incident()
+    site.log_in()
+
+    assert "reject needs a reason" in site.give("reject", incident=number, reason=" ").text.lower()
+    shown = site.client.get(site.give("reject", incident=number, reason="a demo").location).text
+
+    assert "is rejected for as long as incident" in shown
+    assert "a demo" in site.client.get(f"/incidents/{number}").text
+
+
+def test_an_answer_to_a_question_that_was_replaced_is_refused(site: PageSite) -> None:
+    number = site.an_incident()
+    site.log_in()
+
+    answer = site.give("approve", incident=number, question=7)
+
+    assert "waits with another question now" in site.client.get(answer.location).text
+    site.engine.round()
+    assert not site.engine.stop_container.executed
+    own = site.engine.journal.board.waiting(site.engine.clock.now())[0].id
+    site.give("approve", incident=number, question=own)
+    site.engine.round()
+    assert site.engine.stop_container.executed
+
+
+def test_a_question_that_is_over_is_not_shown(site: PageSite) -> None:
+    site.an_incident()
+    site.log_in()
+    site.engine.clock.advance(5 * HOUR)
+
+    assert "Approve</button>" not in site.client.get("/").text
+
+
+def test_an_operator_pauses_and_resumes(site: PageSite) -> None:
+    site.log_in()
+
+    site.give("pause", reason="driver update")
+    page = site.client.get("/").text
+    assert "driver update" in page
+    assert "alice (page)" in page
+
+    shown = site.client.get(site.give("resume").location).text
+    assert "every open incident is looked at anew" in shown
+    assert site.engine.journal.operations.pause_in_force() is None
+
+
+def test_an_operator_closes_the_breaker_with_a_reason(site: PageSite) -> None:
+    site.engine.journal.operations.open_breaker("12 attempts in 1 h", site.engine.clock.now())
+    site.log_in()
+    assert "12 attempts in 1 h" in site.client.get("/").text
+
+    assert site.give("close-breaker").status_code == 400
+    site.give("close-breaker", reason="a class has ended")
+
+    assert site.engine.journal.operations.breaker_in_force() is None
+
+
+def test_a_viewer_is_offered_no_command(site: PageSite) -> None:
+    number = site.an_incident()
+    site.engine.journal.operations.open_breaker("too many", site.engine.clock.now())
+    site.log_in("vera")
+
+    for path in ("/", f"/incidents/{number}"):
+        assert 'action="/commands"' not in site.client.get(path).text
+
+
+def test_what_the_worker_refuses_is_said(site: PageSite) -> None:
+    site.log_in()
+
+    shown = site.client.get(site.give("resume").location).text
+
+    assert "Refused." in shown
+    assert "it is not paused" in shown
+
+
+def test_a_worker_that_does_not_answer_is_told_of(site: PageSite) -> None:
+    site.log_in()
+    site.is_working = False
+    shown = site.give("pause", reason="nobody hears it").location
+
+    assert "has not answered yet" in site.client.get(shown).text
+    site.engine.clock.advance(MINUTE)
+    assert "The worker does not answer." in site.client.get(shown).text
+
+    site.is_working = True
+    site.give("resume")
+    assert "nothing new is begun until it is resumed" in site.client.get(shown).text
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"action": "extend"},
+        {"action": ""},
+        {"action": "approve"},
+        {"action": "approve", "incident": "x"},
+        {"action": "approve", "incident": str(2**63)},
+        {"action": "pause"},
+    ],
+)
+def test_a_command_that_makes_no_sense_is_not_given(site: PageSite, fields: dict[str, str]) -> None:
+    site.log_in()
+
+    assert site.give(**fields).status_code == 400
+    assert site.engine.inbox.commands_after(0) == []
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "x", "9" * 30, "5"])
+def test_a_command_that_was_never_given_has_no_answer(site: PageSite, number: str) -> None:
+    site.log_in()
+
+    answer = site.client.get("/", query_string={"command": number})
 
     assert answer.status_code == 200
-    assert "has the worker been started?" in answer.text
+    assert 'class="note good"' not in answer.text
 
 
-def test_an_unknown_incident_is_not_found(client: FlaskClient, story: int) -> None:
-    assert client.get(f"/incidents/{story + 1}", headers=login()).status_code == 404
+def test_pages_of_a_search_follow_each_other(site: PageSite) -> None:
+    alerts = [
+        an_alert({"container_id": f"{n:064x}", "container": f"c{n}"}, fingerprint=f"{n}")
+        for n in range(60)
+    ]
+    site.engine.deliver(*alerts)
+    site.log_in()
+
+    first = site.client.get("/incidents?state=open")
+    older = re.search(r'href="(/incidents\?[^"]+)" rel="next"', first.text)
+    assert older is not None
+    second = site.client.get(older[1].replace("&amp;", "&"))
+
+    assert first.text.count("<tr ") == 51
+    assert second.text.count("<tr ") == 11
+    assert "state=open" in older[1]
+    assert 'rel="next"' not in second.text
 
 
-def test_nothing_but_our_own_style_may_be_loaded(client: FlaskClient, story: int) -> None:
-    del story
-    answer = client.get("/", headers=login())
+def test_a_program_needs_no_form(site: PageSite) -> None:
+    headers = {"Authorization": f"Bearer {PROGRAM}"}
+    data = {"action": "pause", "reason": "maintenance"}
 
-    policy = answer.headers["Content-Security-Policy"]
-    assert "default-src 'none'" in policy
-    assert "script" not in policy
-    assert "<script" not in answer.text
-    assert answer.headers["Cache-Control"] == "no-store"
-
-
-def test_the_style_that_a_page_names_is_there(client: FlaskClient, story: int) -> None:
-    del story
-    assert 'href="/static/style.css"' in client.get("/", headers=login()).text
-
-    answer = client.get("/static/style.css", headers=login())
-
-    assert answer.status_code == 200
-    assert answer.mimetype == "text/css"
-    answer.close()
+    assert site.client.post("/commands", data=data, headers=headers).status_code == 303

@@ -11,12 +11,14 @@ from flask.testing import FlaskClient
 from prometheus_client import CollectorRegistry
 from werkzeug.test import TestResponse
 
+from remediator.config.page import PageSettings
 from remediator.config.policy import read_policy
 from remediator.inbox.store import Inbox
 from remediator.journal.journal import Journal
 from remediator.metrics import DELIVERY_RESULTS, ReceiverMetrics
 from remediator.web.app import ReceiverParts, create_app
 from remediator.web.auth import TokenFile, accepts_body
+from remediator.web.framing import Announced
 from tests.peers.receiver import FIRING
 
 NOW = datetime(2026, 11, 21, 23, 8, 30, tzinfo=UTC)
@@ -62,6 +64,10 @@ class _Site:
             metrics=self.metrics,
             clock=_Clock(),
             largest_body=10_000,
+            host="gpu1",
+            page=PageSettings(),
+            session_key=b"k" * 32,
+            ask_prometheus=lambda *_names: [],
         )
         self.client = create_app(parts).test_client()
 
@@ -196,13 +202,33 @@ def test_a_broken_policy_is_explained_and_the_delivery_stored(
     assert len(site.inbox.after(0)) == 1
 
 
-def test_a_body_is_worth_taking_only_with_the_token(folder: Path) -> None:
+def test_a_delivery_is_worth_taking_only_with_the_token(folder: Path) -> None:
     token = TokenFile(folder / "token")
-    assert accepts_body(None, None)
-    assert not accepts_body(token, f"Bearer {TOKEN}")
+    delivery = Announced("/api/v1/alerts", f"Bearer {TOKEN}", 5_000_000)
+    assert accepts_body(None, Announced("/api/v1/alerts", None, None))
+    assert not accepts_body(token, delivery)
 
     (folder / "token").write_text(TOKEN)
 
-    assert accepts_body(token, f"Bearer {TOKEN}")
-    assert not accepts_body(token, None)
+    assert accepts_body(token, delivery)
+    assert not accepts_body(token, Announced("/api/v1/alerts", None, 10))
     assert TOKEN not in repr(token)
+
+
+@pytest.mark.parametrize(
+    ("path", "length", "is_taken"),
+    [
+        ("/login", 16 * 1024, True),
+        ("/login", 16 * 1024 + 1, False),
+        ("/login", None, False),
+        ("/api/v1/alerts/", 16 * 1024 + 1, False),
+        ("/nowhere", 10, True),
+    ],
+)
+def test_whatever_else_is_sent_is_short(
+    folder: Path, path: str, length: int | None, is_taken: bool
+) -> None:
+    (folder / "token").write_text(TOKEN)
+    announced = Announced(path, f"Bearer {TOKEN}", length)
+
+    assert accepts_body(TokenFile(folder / "token"), announced) == is_taken
