@@ -85,6 +85,10 @@ class _Pages:
         if refusal is None:
             return None
         if refusal.status == 401 and request.method == "GET":  # noqa: PLR2004 - a status
+            if request.headers.get("Sec-Fetch-Site") == "cross-site":
+                # From another site, such as a mail read in the browser, the cookie does not come
+                # along. From a page of ours it does, if there is one.
+                return Response(render_template("onward.html"))
             here = request.full_path if request.query_string else request.path
             return _to(url_for("pages.log_in", next=here))
         return self._refused(refusal)

@@ -286,6 +286,18 @@ def test_a_hostile_name_does_nothing_in_a_browser(served: Served, context: Brows
     assert dialogs == []
 
 
+def test_a_link_from_another_site_finds_who_is_logged_in(
+    served: Served, context: BrowserContext
+) -> None:
+    page = context.new_page()
+    log_in(page, served)
+    page.goto(f"{served.url.replace('127.0.0.1', 'localhost')}/login")
+
+    page.evaluate(f"location.href = '{served.url}/incidents/1'")
+
+    expect(page.get_by_role("heading", name="Incident 1")).to_be_visible()
+
+
 def test_the_keyboard_reaches_everything_in_order(served: Served, context: BrowserContext) -> None:
     page = context.new_page()
     log_in(page, served)

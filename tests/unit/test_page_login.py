@@ -45,6 +45,18 @@ def test_a_stranger_is_sent_to_the_login_and_back(site: PageSite) -> None:
     assert answer.location == "/login?next=/incidents?owner%3Dbob%26state%3Dopen"
 
 
+def test_who_follows_a_link_from_elsewhere_is_not_taken_for_a_stranger_at_once(
+    site: PageSite,
+) -> None:
+    elsewhere = {"Sec-Fetch-Site": "cross-site"}
+
+    answer = site.client.get("/incidents/1", headers=elsewhere)
+
+    assert answer.status_code == 200
+    assert '<meta http-equiv="refresh" content="0">' in answer.text
+    assert site.client.post("/commands", headers=elsewhere).status_code == 401
+
+
 def test_who_logs_in_goes_on_to_where_they_wanted(site: PageSite) -> None:
     answer = site.log_in()
 
@@ -266,6 +278,15 @@ def test_a_proxy_that_is_believed_names_who_comes(tmp_path: Path) -> None:
     viewer = site.anew().get("/", **through(PROXY, X_Remote_User="somebody"))
     assert "viewer" in viewer.text
     assert site.client.get("/", **through(PROXY)).status_code == 303
+    site.close()
+
+
+def test_where_a_proxy_names_people_the_token_only_delivers(tmp_path: Path) -> None:
+    site = PageSite(tmp_path, BEHIND_PROXY)
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+
+    assert site.client.get("/api/v1/state", headers=headers).status_code == 401
+    assert site.log_in("", TOKEN).status_code == 401
     site.close()
 
 

@@ -1,9 +1,13 @@
 """The users file and the command that writes it; guesses, and how they are slowed down."""
 
+import contextlib
 import io
 import json
 import os
+import pty
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -170,6 +174,31 @@ def test_an_account_is_added_shown_and_removed(
     assert "operator" in capsys.readouterr().out
     assert main(["user", "remove", "alice", *settings]) == 0
     assert main(["user", "remove", "alice", *settings]) == 1
+
+
+def test_on_a_terminal_the_password_is_asked_for_twice_and_not_shown(
+    tmp_path: Path, settings: list[str]
+) -> None:
+    terminal, end = pty.openpty()
+    command = [sys.executable, "-m", "remediator", "user", "add", "a", *settings]
+    # The terminal has to be the child's own: that is where a password is asked for.
+    child = subprocess.Popen(
+        ["setsid", "--ctty", "--wait", *command], stdin=end, stdout=end, stderr=end
+    )
+    os.close(end)
+    shown = b""
+    for prompt in (b"Password: ", b"Once more: "):
+        while not shown.endswith(prompt):
+            shown += os.read(terminal, 1000)
+        os.write(terminal, PASSWORD.encode() + b"\n")
+    with contextlib.suppress(OSError):
+        while data := os.read(terminal, 1000):
+            shown += data
+    os.close(terminal)
+
+    assert child.wait() == 0
+    assert PASSWORD.encode() not in shown
+    assert Users(tmp_path / "users").with_password("a", PASSWORD) is not None
 
 
 def test_a_token_is_printed_once_and_is_good(
