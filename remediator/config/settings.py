@@ -103,6 +103,8 @@ class Settings:
     events_log: Path = Path("/var/log/ds01/events.jsonl")
     ds01_state_dir: Path = Path("/var/lib/ds01")
     token_file: Path | None = None
+    page_url: str = ""
+    link_key_file: Path | None = None
     largest_body: int = 32 * _MiB
     prometheus_url: str = "http://127.0.0.1:9090"
     prometheus_timeout: timedelta = timedelta(seconds=5)
@@ -174,6 +176,7 @@ ENVIRONMENT: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "REMEDIATOR_WORKER_LISTEN": ("worker_listen", parse_address),
     "REMEDIATOR_EXPORTER_LISTEN": ("exporter_listen", parse_address),
     "REMEDIATOR_TOKEN_FILE": ("token_file", Path),
+    "REMEDIATOR_PAGE_URL": ("page_url", parse_url),
     "REMEDIATOR_PROMETHEUS_URL": ("prometheus_url", parse_url),
     "REMEDIATOR_ALERTMANAGER_URL": ("alertmanager_url", parse_url),
     "REMEDIATOR_HOST": ("host", str),
@@ -277,6 +280,8 @@ SETTINGS_FIELDS: Mapping[str, tuple[str, Read]] = {
     "events_log": ("events_log", _path),
     "ds01_state_dir": ("ds01_state_dir", _path),
     "token_file": ("token_file", _path),
+    "page_url": ("page_url", _url),
+    "link_key_file": ("link_key_file", _path),
     "largest_body": ("largest_body", _at_least_one),
     "prometheus_url": ("prometheus_url", _url),
     "prometheus_timeout": ("prometheus_timeout", Reader.duration),

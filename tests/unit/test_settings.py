@@ -36,6 +36,8 @@ dcgm_url: http://127.0.0.1:9401/metrics
 nvidia_smi: /opt/nvidia-smi
 dbus_address: unix:path=/run/bus
 token_file: /run/token
+page_url: https://gpu1.example.org/r/
+link_key_file: /run/link
 largest_body: 1024
 prometheus_url: https://prometheus.example.org/base/
 prometheus_timeout: 3s
@@ -91,6 +93,8 @@ def test_everything_the_settings_can_say_is_read(folder: Path) -> None:
         nvidia_smi="/opt/nvidia-smi",
         dbus_address="unix:path=/run/bus",
         token_file=Path("/run/token"),
+        page_url="https://gpu1.example.org/r",
+        link_key_file=Path("/run/link"),
         largest_body=1024,
         prometheus_url="https://prometheus.example.org/base",
         prometheus_timeout=timedelta(seconds=3),
