@@ -12,6 +12,7 @@
             TargetGoneError          what the alert names is no longer there
             RefusedError             it was refused; nothing was changed
             EffectUnknownError       something may have been changed: verify before going on
+        CommandError                 a command cannot be followed; the text is the answer
         NotifyError                  one notifier could not deliver one message
         SetupError                   a program cannot start as it was told to; says what to do
 
@@ -52,6 +53,10 @@ class ConfigError(RemediatorError):
 
 class DeliveryError(RemediatorError):
     """A request body is not a delivery of Alertmanager's webhook version 4."""
+
+
+class CommandError(RemediatorError):
+    """A command cannot be followed; the text is the answer to whoever gave it."""
 
 
 class StoreError(RemediatorError):

@@ -7,6 +7,7 @@ from remediator.core.alerts import Alert, Firing, Status
 from remediator.core.approvals import Answer, Approval
 from remediator.core.attempts import AttemptState, PastAttempt, Task
 from remediator.core.case import Breaker, Case, History
+from remediator.core.extensions import Extension, Keepable, Via
 from remediator.core.matchers import Matcher
 from remediator.core.observation import Observation, Report, Source, Verdict
 from remediator.core.policy import Limit, Mode, Policy, PolicyRule, Rung, Warn
@@ -142,6 +143,16 @@ def an_approval(
     return Approval(policy_rule, rung, target.key, asked_at, expires_at, answer, *given)
 
 
+def an_extension(
+    until: datetime = NOON + HOUR, *, actor: str = "alice", via: Via = Via.CLI
+) -> Extension:
+    return Extension(until, actor, via, NOON - MINUTE)
+
+
+def a_keepable(target: Container = TARGET, name: str = "idle") -> Keepable:
+    return Keepable(target, name, DAY)
+
+
 def a_case(
     policy: Policy | None = None,
     *,
@@ -151,6 +162,7 @@ def a_case(
     paused: str | None = None,
     breaker: Breaker | None = None,
     approvals: tuple[Approval, ...] = (),
+    kept: Extension | None = None,
     seen: Observation | None = None,
     now: datetime = NOON,
 ) -> Case:
@@ -158,7 +170,7 @@ def a_case(
     return Case(
         alert=alert or an_alert(),
         policy=policy or a_policy(),
-        history=History(attempts, warned_at, paused, breaker or Breaker(), approvals),
+        history=History(attempts, warned_at, paused, breaker or Breaker(), approvals, kept),
         observation=seen or an_observation(),
         now=now,
     )

@@ -112,10 +112,12 @@ def _cells(journal: Journal, incident: Incident) -> tuple[str, ...]:
 def _headline(story: Story) -> list[Text]:
     incident = story.incident
     state = "open" if incident.closed_at is None else "closed"
+    kept = [Text(clean(f"kept {story.kept}", _LONGEST))] if story.kept else []
     return [
         Text(clean(f"Incident {incident.id}: {incident.fault}: {incident.title}"), style="bold"),
         Text(clean(f"{incident.subject}, owner {incident.owner or 'unknown'}", _LONGEST)),
         Text(clean(f"{state}, outcome: {incident.outcome or 'none yet'}", _LONGEST)),
+        *kept,
         Text("Times are UTC.\n"),
     ]
 

@@ -1,4 +1,4 @@
-"""``remediator pause``, ``resume``, ``close-breaker``, ``approve`` and ``reject``.
+"""``remediator pause``, ``resume``, ``close-breaker``, ``approve``, ``reject`` and ``extend``.
 
 A command goes into the inbox and is followed by the worker; here its answer is waited for. Whoever
 may write the inbox may command, so the folder's rights say who that is.
@@ -10,11 +10,14 @@ import os
 import pwd
 import sys
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 from remediator.cli.programs import Subparsers, add_settings, settings_of
 from remediator.core.commands import Action
+from remediator.core.durations import parse_duration
+from remediator.core.extensions import Via
 from remediator.core.notices import clean
 from remediator.errors import JournalError, SetupError
 from remediator.inbox.bell import ring
@@ -31,6 +34,7 @@ _ABOUT = {
     Action.CLOSE_BREAKER: "let destructive remediations be done again",
     Action.APPROVE: "let the remediation be done that an incident waits with",
     Action.REJECT: "have it left undone for as long as the incident lasts",
+    Action.EXTEND: "keep a container from the idle stop for a while; 0 ends that",
 }
 
 
@@ -39,13 +43,30 @@ def add_to(subparsers: Subparsers) -> None:
     for action, about in _ABOUT.items():
         parser = subparsers.add_parser(action.value, help=about, description=about)
         add_settings(parser)
+        parser.set_defaults(run=run, action=action, json=False)
+        if action is Action.EXTEND:
+            _add_extend(parser)
+            continue
         if action in {Action.APPROVE, Action.REJECT}:
             parser.add_argument("incident", metavar="ID", help="the number of the incident")
         if action is Action.APPROVE:
             parser.add_argument("reason", nargs="?", default="", metavar="REASON", help="why")
         elif action is not Action.RESUME:
             parser.add_argument("reason", metavar="REASON", help="why, for whoever reads it later")
-        parser.set_defaults(run=run, action=action)
+
+
+def _add_extend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "container",
+        metavar="CONTAINER",
+        help="its name, its id or the first 12 digits of that, or the number of an incident",
+    )
+    parser.add_argument(
+        "duration", type=_duration, metavar="DURATION", help="from now on, such as 4h or 1h30m"
+    )
+    parser.add_argument("--reason", default="", help="why, for whoever reads it later")
+    parser.add_argument("--json", action="store_true", help="for machines")
+    parser.set_defaults(via=Via.CLI.value)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -55,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     if not (folder / FILE).exists():
         raise SetupError(f"there is no {folder / FILE}: has the receiver ever been started?")
     command = {"action": options.action.value}
-    for name in ("incident", "reason"):
+    for name in ("incident", "reason", "container", "duration", "via"):
         if getattr(options, name, ""):
             command[name] = getattr(options, name)
     inbox = Inbox.for_receiver(folder)
@@ -73,7 +94,10 @@ def run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 1
-    print(clean(answer.answer, 500), file=sys.stdout if answer.accepted else sys.stderr)
+    if options.json:
+        print(json.dumps(_plain(settings.state_dir, answer), indent=2))
+    else:
+        print(clean(answer.answer, 500), file=sys.stdout if answer.accepted else sys.stderr)
     return 0 if answer.accepted else 1
 
 
@@ -92,6 +116,29 @@ def _wait(state_dir: Path, inbox: str, number: int) -> CommandRecord | None:
             return answer
         time.sleep(_POLL_SECONDS)
     return None
+
+
+def _plain(state_dir: Path, answer: CommandRecord) -> dict[str, object]:
+    """Return an answer for machines; ``until`` is when the extension that is in force ends."""
+    with closing(Journal.for_reading(state_dir)) as journal:
+        container = answer.argument.get("container_id", "") if answer.accepted else ""
+        kept = journal.extensions.last(container, None)
+    return {
+        "accepted": answer.accepted,
+        "answer": answer.answer,
+        "incident": answer.incident,
+        "until": kept.until.isoformat() if kept else None,
+        "by": kept.actor if kept else None,
+    }
+
+
+def _duration(text: str) -> str:
+    """Return *text* if it is a duration: the worker reads it again."""
+    try:
+        parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def _actor() -> str:

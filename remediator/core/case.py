@@ -7,6 +7,7 @@ from datetime import datetime
 from remediator.core.alerts import Alert
 from remediator.core.approvals import Approval
 from remediator.core.attempts import PastAttempt
+from remediator.core.extensions import Extension
 from remediator.core.observation import Observation
 from remediator.core.policy import Policy, Rung
 
@@ -76,6 +77,7 @@ class History:
     ``attempts`` are those that this decision can depend on: what counts on its target, whatever is
     in progress on the host, and what fills a quota. ``warned_at`` is when this very target was
     warned under this policy rule. ``approvals`` are the questions of this incident, newest last.
+    ``kept`` is the newest extension of the target, whether it still holds or not.
     """
 
     attempts: tuple[PastAttempt, ...] = ()
@@ -83,6 +85,7 @@ class History:
     paused: str | None = None
     breaker: Breaker = Breaker()
     approvals: tuple[Approval, ...] = ()
+    kept: Extension | None = None
 
 
 @dataclass(frozen=True, slots=True)

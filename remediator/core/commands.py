@@ -11,6 +11,7 @@ class Action(enum.Enum):
     CLOSE_BREAKER = "close-breaker"
     APPROVE = "approve"
     REJECT = "reject"
+    EXTEND = "extend"
 
 
 # Whoever takes over must be able to read why: only resuming and approving speak for themselves.

@@ -60,3 +60,9 @@ def humanize(duration: timedelta) -> str:
         if count:
             parts.append(f"{count} {name}")
     return sign + (" ".join(parts[:2]) or "0 s")
+
+
+def in_hours(duration: timedelta) -> str:
+    """Return *duration* for a person, in hours where it is some: ``24 hours``, not ``1 d``."""
+    hours = duration / _UNITS["h"]
+    return f"{hours:.0f} hours" if hours > 1 and hours == round(hours) else humanize(duration)

@@ -12,6 +12,8 @@ from remediator.core.budgets import breaker_of, budget_of, spent_limit, spent_un
 from remediator.core.case import Case, Hold, HoldReason, Remediate
 from remediator.core.catalogue import offer_of
 from remediator.core.durations import humanize
+from remediator.core.extensions import Extension, clock_of
+from remediator.core.lifecycle import keep_alive_helps
 from remediator.core.observation import Report, Source, Verdict
 from remediator.core.policy import PolicyRule, Warn
 
@@ -41,7 +43,7 @@ def paused(case: Case) -> Hold | None:
 
 
 def exempt(case: Case) -> Hold | None:
-    """Hold where a label, a keep-alive or the limits protect the target."""
+    """Hold where a label, a keep-alive, an extension or the limits protect the target."""
     seen = case.observation
     if seen is None:
         return None
@@ -50,7 +52,16 @@ def exempt(case: Case) -> Hold | None:
     matcher = case.policy.never_touches(seen.labels) if seen.labels else None
     if matcher is not None:
         return Hold(HoldReason.EXEMPT, f"its label {matcher} puts it out of reach of the policy")
+    kept = _extension(case)
+    if kept is not None and kept.holds_at(case.now):
+        because = f"it is kept until {clock_of(kept.until)}, {kept.by}"
+        return Hold(HoldReason.EXEMPT, because, until=kept.until)
     return None
+
+
+def _extension(case: Case) -> Extension | None:
+    """Return the target's extension, if what the alert is about is what extensions are for."""
+    return case.history.kept if keep_alive_helps(case.alert.name) else None
 
 
 def unconfirmed(case: Case) -> Hold | None:
@@ -139,6 +150,10 @@ def _valid_warning(case: Case, warn: Warn) -> datetime | None:
     warned_at = case.history.warned_at
     seen = case.observation
     if warned_at is None or case.now - warned_at > warn.before + _WARNING_KEEPS:
+        return None
+    kept = _extension(case)
+    if kept is not None and warned_at < kept.until:
+        # Who could rely on an extension is warned anew at its end.
         return None
     since = seen.active_since if seen else None
     return None if since is not None and warned_at < since else warned_at

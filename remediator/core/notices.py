@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from remediator.core.catalogue import Kind, offer_of
-from remediator.core.durations import humanize
+from remediator.core.durations import format_duration, humanize, in_hours
 from remediator.core.lifecycle import Overstay, overstay_of
 from remediator.core.policy import Option, Rung
 
@@ -21,8 +21,20 @@ _KEEP_IT = """\
 Still need it? Inside the container, run:
 
     touch /workspace/.keep-alive
+"""
+_OPEN_LINK = """
+or open this page, which asks you once more:
 
-That keeps it for 24 hours. Using the GPU, the CPU or the network again keeps it as well."""
+    {url}
+"""
+_EXTEND_IT = """
+or, where you may give commands on {host}:
+
+    remediator extend {incident} {example}
+
+That keeps it for up to {longest} at a time. Using the GPU, the CPU or the network again keeps it as
+well."""
+_EXAMPLE = timedelta(hours=4)
 _SAVE_IT = """\
 A keep-alive does not change this. Save your work before then, such as a checkpoint in a mounted
 folder. You can start a new container at any time. If this one must go on, ask an administrator."""
@@ -75,6 +87,14 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class WayToKeep:
+    """How a container is kept: for how long at a time, and by which link, if there is one."""
+
+    longest: timedelta = timedelta(hours=24)
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Matter:
     """What a notice is about: the incident and its subject on a host, with the evidence."""
 
@@ -84,6 +104,7 @@ class Matter:
     owner: str | None
     alert: str
     evidence: tuple[str, ...]
+    keep: WayToKeep = WayToKeep()
 
 
 def warning(matter: Matter, rung: Rung, act_at: datetime, left: timedelta) -> Notice:
@@ -195,7 +216,7 @@ def informed(matter: Matter, summary: str, *, keepable: bool = False) -> Notice:
         _body(
             matter,
             clean(summary, 400) or f"{clean(matter.alert)} fires.",
-            _KEEP_IT if keepable else _SHOW.format(matter),
+            how_to_keep(matter) if keepable else _SHOW.format(matter),
         ),
     )
 
@@ -222,7 +243,7 @@ def _way_out(matter: Matter, overstay: Overstay | None) -> str:
     """Return what the owner of a container can do before something is done to it."""
     match overstay:
         case Overstay.IDLE:
-            return _KEEP_IT
+            return how_to_keep(matter)
         case Overstay.RUNTIME:
             return _SAVE_IT
         case Overstay.NEVER_STARTED | Overstay.STOPPED:
@@ -231,6 +252,18 @@ def _way_out(matter: Matter, overstay: Overstay | None) -> str:
             return _SHOW.format(matter)
         case _:
             assert_never(overstay)
+
+
+def how_to_keep(matter: Matter) -> str:
+    """Return what the owner of a container can do so that it is not stopped for being idle."""
+    link = _OPEN_LINK.format(url=matter.keep.url) if matter.keep.url else ""
+    command = _EXTEND_IT.format(
+        host=clean(matter.host),
+        incident=matter.incident,
+        example=format_duration(min(_EXAMPLE, matter.keep.longest)),
+        longest=in_hours(matter.keep.longest),
+    )
+    return f"{_KEEP_IT}{link}{command}"
 
 
 def _is_container(remediation: str) -> bool:

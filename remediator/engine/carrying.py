@@ -15,6 +15,7 @@ from remediator.core.catalogue import offer_of
 from remediator.core.lifecycle import keep_alive_helps
 from remediator.core.policy import Audience, PolicyRule
 from remediator.engine.epilog import Epilog
+from remediator.engine.keeping import way_to_keep, why_kept
 from remediator.engine.parts import EngineParts
 from remediator.engine.telling import letters
 from remediator.errors import (
@@ -124,8 +125,8 @@ class Carrying:
     def _claim(self, planned: AttemptRecord) -> bool:
         """Move it to running; False if somebody else has it, or an operator stopped it meanwhile.
 
-        Pause and breaker are asked in the transaction that claims: once `pause` is answered,
-        nothing begins.
+        Pause, breaker and extensions are asked in the transaction that claims: once `pause` or
+        `extend` is answered, nothing begins.
         """
         with self._parts.journal.transaction():
             why = self._stopped(planned)
@@ -143,6 +144,9 @@ class Carrying:
         paused = operations.pause_reason()
         if paused is not None:
             return f"paused: {paused}"
+        kept = why_kept(self._parts.journal, planned, self._parts.clock.now())
+        if kept is not None:
+            return kept
         if self._parts.journal.lasting.is_being_undone(planned.target_key):
             return "what was done to it before is being put back"
         breaker = operations.breaker()
@@ -297,13 +301,15 @@ class Carrying:
         firings = self._parts.journal.incidents.firings(record.incident)
         if incident is None:
             return
+        name, task = firings[-1].alert.name if firings else "", record.task
         matter = notices.Matter(
             incident=incident.id,
             host=self._parts.host,
             title=incident.title,
             owner=incident.owner,
-            alert=firings[-1].alert.name if firings else "",
+            alert=name,
             evidence=self._evidence(record.incident),
+            keep=way_to_keep(self._parts.links, task.target, incident.id, name, task.context, now),
         )
         rule = self._rule(record.policy_rule)
         audiences: tuple[Audience, ...] = rule.tell if rule else (Audience.ADMINS,)

@@ -3,13 +3,15 @@
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from remediator.core.approvals import Answer
 from remediator.core.commands import NEEDS_INCIDENT, NEEDS_REASON, Action
 from remediator.core.notices import clean
+from remediator.engine.extending import Extending, Wish
 from remediator.engine.parts import EngineParts
+from remediator.errors import CommandError
 from remediator.inbox.store import Inbox, StoredCommand
 from remediator.journal import journal
 from remediator.journal.operations import CommandRecord
@@ -20,7 +22,7 @@ _LONGEST_REASON = 1000
 _LARGEST_NUMBER = 2**63 - 1
 
 
-class _RefusedError(Exception):
+class _RefusedError(CommandError):
     """A command that cannot be followed; the text is the answer."""
 
 
@@ -34,6 +36,7 @@ class _Command:
     incident: int | None
     question: int | None
     now: datetime
+    wish: Wish | CommandError | None = None
 
 
 class Commands:
@@ -46,12 +49,14 @@ class Commands:
     def __init__(self, parts: EngineParts) -> None:
         self._parts = parts
         self._journal = parts.journal
+        self._extending = Extending(parts.journal, parts.containers)
         self._follow = {
             Action.PAUSE: self._pause,
             Action.RESUME: self._resume,
             Action.CLOSE_BREAKER: self._close_breaker,
             Action.APPROVE: self._approve,
             Action.REJECT: self._reject,
+            Action.EXTEND: self._extend,
         }
 
     def take_all(self, inbox: Inbox) -> int:
@@ -66,18 +71,23 @@ class Commands:
         return taken
 
     def _take(self, inbox: str, stored: StoredCommand) -> None:
+        argument = _argument_of(stored.body)
+        wish = self._wish(argument)
+        # Only now: it may have been a while until it was known what is wished for.
         now = self._parts.clock.now()
         with self._journal.transaction():
             if not self._journal.intake.advance_command(stored.id):
                 return
-            argument = _argument_of(stored.body)
             incident = _number(argument.get("incident"))
+            if isinstance(wish, Wish):
+                incident = self._extending.incident_of(wish)
+                argument["container_id"] = wish.kept.target.id
             accepted = True
             try:
                 self._refuse_old(stored)
                 command = _read(argument, clean(stored.actor) or "unknown", incident, now)
-                answer = self._follow[command.action](command)
-            except _RefusedError as refusal:
+                answer = self._follow[command.action](replace(command, wish=wish))
+            except CommandError as refusal:
                 accepted, answer = False, str(refusal)
             known = incident is not None and self._journal.incidents.incident(incident) is not None
             record = CommandRecord(
@@ -93,6 +103,12 @@ class Commands:
             self._journal.operations.keep(inbox, stored.id, record)
         word = "accepted" if accepted else "refused"
         log.info("%s by %s is %s: %s", record.action, record.actor, word, answer)
+
+    def _wish(self, argument: Mapping[str, str]) -> Wish | CommandError | None:
+        """Return what is to be kept; no transaction may wait for what it takes to find that."""
+        if argument.get("action") != Action.EXTEND.value:
+            return None
+        return self._extending.find(argument, self._parts.clock.now())
 
     def _refuse_old(self, stored: StoredCommand) -> None:
         """Refuse what was given to a journal that has forgotten it: it may have been followed.
@@ -126,6 +142,11 @@ class Commands:
     def _reject(self, command: _Command) -> str:
         return self._answer(command, Answer.REJECTED)
 
+    def _extend(self, command: _Command) -> str:
+        if isinstance(command.wish, Wish):
+            return self._extending.follow(command.wish, command.actor, command.reason, command.now)
+        raise command.wish or _RefusedError("nobody knows what is to be kept")
+
     def _answer(self, command: _Command, answer: Answer) -> str:
         number = command.incident or 0
         if self._journal.incidents.incident(number) is None:
@@ -146,7 +167,7 @@ class Commands:
         return f"{question.remediation} is approved until {until}, if all sources still agree"
 
 
-def _argument_of(body: bytes) -> Mapping[str, str]:
+def _argument_of(body: bytes) -> dict[str, str]:
     """Return what the network side stored, as texts; nothing if it is no JSON object."""
     try:
         value = json.loads(body)

@@ -11,6 +11,7 @@ from remediator.core.lifecycle import keep_alive_helps
 from remediator.core.observation import Observation
 from remediator.core.policy import Audience, PolicyRule
 from remediator.core.targets import Target
+from remediator.engine.keeping import way_to_keep
 from remediator.engine.parts import EngineParts
 from remediator.engine.telling import letters
 from remediator.journal.incidents import FiringRecord, Incident
@@ -54,7 +55,7 @@ class Following:
             return self._plan(incident, decision, seen, seen.target)
         after = self._after.get(decision.reason)
         if after is not None:
-            matter = _matter_of(self._parts.host, incident, record, seen)
+            matter = self._matter_of(incident, record, seen, seen.target)
             after(_Held(incident, record, rule, decision, seen.target, matter))
         return None
 
@@ -129,19 +130,20 @@ class Following:
         self._journal.notices.put(held.incident.id, rows, self._parts.clock.now())
         self._parts.metrics.notices_made.labels(notice.kind.value).inc()
 
-
-def _matter_of(
-    host: str, incident: Incident, record: FiringRecord, seen: Observation
-) -> notices.Matter:
-    """Return what a notice about *incident* is about, with the evidence as sentences."""
-    return notices.Matter(
-        incident=incident.id,
-        host=host,
-        title=seen.title or incident.title,
-        owner=seen.owner,
-        alert=record.alert.name,
-        evidence=tuple(f"{report.source.value}: {report.says}" for report in seen.reports),
-    )
+    def _matter_of(
+        self, incident: Incident, record: FiringRecord, seen: Observation, target: Target
+    ) -> notices.Matter:
+        """Return what a notice about *incident* is about, with the evidence as sentences."""
+        name, now = record.alert.name, self._parts.clock.now()
+        return notices.Matter(
+            incident=incident.id,
+            host=self._parts.host,
+            title=seen.title or incident.title,
+            owner=seen.owner,
+            alert=name,
+            evidence=tuple(f"{report.source.value}: {report.says}" for report in seen.reports),
+            keep=way_to_keep(self._parts.links, target, incident.id, name, seen.context, now),
+        )
 
 
 def _would_act(hold: Hold) -> bool:

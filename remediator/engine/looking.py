@@ -14,6 +14,7 @@ from remediator.core.decision import before_looking, decide
 from remediator.core.observation import Observation, Source, Verdict
 from remediator.core.policy import PolicyRule, Rung
 from remediator.engine.following import Following
+from remediator.engine.keeping import kept_of
 from remediator.engine.parts import EngineParts
 from remediator.journal.attempts import AttemptRecord, Need
 from remediator.journal.incidents import FiringRecord, Incident
@@ -209,6 +210,7 @@ class Looking:
             paused=self._journal.operations.pause_reason(),
             breaker=breaker,
             approvals=self._journal.approvals.usable(incident, without),
+            kept=kept_of(self._journal, seen.target if seen else None),
         )
         return replace(case, history=history)
 

@@ -7,6 +7,8 @@ from datetime import timedelta
 from remediator.clock import Clock
 from remediator.core.policy import Policy
 from remediator.engine.clock_watch import ClockWatch
+from remediator.engine.extending import Containers
+from remediator.engine.keeping import Links
 from remediator.engine.telling import Directory
 from remediator.journal.journal import Journal
 from remediator.metrics import WorkerMetrics
@@ -21,6 +23,8 @@ class EngineParts:
     journal: Journal
     policy: Callable[[], Policy]
     remediations: Mapping[str, Remediation]
+    containers: Containers
+    links: Links
     directory: Directory
     metrics: WorkerMetrics
     clock: Clock

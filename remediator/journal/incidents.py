@@ -175,6 +175,22 @@ class Incidents:
                 "UPDATE incident SET next_look_at = ? WHERE closed_at IS NULL", (stamp(at),)
             )
 
+    def look_at(self, subject: str, at: datetime) -> None:
+        """Have every open incident about *subject* looked at again at *at*."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE incident SET next_look_at = ? WHERE subject = ? AND closed_at IS NULL",
+                (stamp(at), subject),
+            )
+
+    def newest_about(self, subject: str) -> int | None:
+        """Return the newest open incident about *subject*, None without one."""
+        row = self._database.row(
+            "SELECT max(id) AS id FROM incident WHERE subject = ? AND closed_at IS NULL",
+            (subject,),
+        )
+        return row["id"] if row else None
+
     def _set_look(self, incident: int, at: datetime) -> None:
         with self._database.transaction() as connection:
             connection.execute(

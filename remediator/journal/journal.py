@@ -14,6 +14,7 @@ from remediator.journal.approvals import Approvals
 from remediator.journal.attempts import Attempts
 from remediator.journal.board import Board
 from remediator.journal.decisions import Decisions
+from remediator.journal.extensions import Extensions
 from remediator.journal.incidents import Incidents
 from remediator.journal.intake import Intake
 from remediator.journal.lasting import LastingEffects
@@ -39,6 +40,7 @@ class Journal:
         self.decisions = Decisions(database)
         self.attempts = Attempts(database)
         self.lasting = LastingEffects(database)
+        self.extensions = Extensions(database)
         self.notices = Notices(database)
         self.approvals = Approvals(database)
         self.operations = Operations(database)

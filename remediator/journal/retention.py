@@ -36,4 +36,5 @@ def forget(database: Database, before: datetime, most: int) -> int:
         for incident in old:
             for deletion in _DELETIONS:
                 connection.execute(deletion, (incident,))
+        connection.execute("DELETE FROM extension WHERE until < ?", (stamp(before),))
     return len(old)

@@ -6,6 +6,8 @@ from datetime import datetime
 
 from remediator.core.alerts import Origin
 from remediator.core.attempts import AttemptState
+from remediator.core.extensions import clock_of
+from remediator.core.lifecycle import keep_alive_helps
 from remediator.journal.approvals import ApprovalRecord
 from remediator.journal.attempts import AttemptRecord
 from remediator.journal.decisions import DecisionRecord
@@ -30,10 +32,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """One incident with its events, the oldest first."""
+    """One incident with its events, the oldest first; ``kept`` is until when and by whom it is."""
 
     incident: Incident
     events: tuple[Event, ...]
+    kept: str | None = None
 
 
 def tell(journal: Journal, incident_id: int) -> Story | None:
@@ -52,7 +55,22 @@ def tell(journal: Journal, incident_id: int) -> Story | None:
     if incident.closed_at is not None:
         events.append(Event(incident.closed_at, "closed", incident.outcome or "closed"))
     # Python's sort is stable: what has the same time stays in the order of cause and effect.
-    return Story(incident, tuple(sorted(events, key=lambda event: event.at)))
+    ordered = tuple(sorted(events, key=lambda event: event.at))
+    return Story(incident, ordered, _kept(journal, incident))
+
+
+def _kept(journal: Journal, incident: Incident) -> str | None:
+    """Return who kept the incident's container last, if that was while it was open."""
+    kind, _, container = incident.subject.partition(":")
+    names = [record.alert.name for record in journal.incidents.firings(incident.id)]
+    if kind != "container" or not any(map(keep_alive_helps, names)):
+        return None
+    kept = journal.extensions.last(container, None)
+    if kept is None or kept.until <= incident.opened_at:
+        return None
+    if incident.closed_at is not None and kept.given_at > incident.closed_at:
+        return None
+    return f"until {clock_of(kept.until)}, {kept.by}"
 
 
 def _of_firings(firings: list[FiringRecord]) -> Iterator[Event]:

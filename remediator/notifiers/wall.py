@@ -21,7 +21,7 @@ _UTMP = Path("/run/utmp")
 # glibc's struct utmp on 64-bit Linux: type, pid, line, id, user, host, and what we don't need.
 _RECORD = struct.Struct("<hxxi32s4s32s256shhiii4I20s")
 _USER_PROCESS = 7
-_LONGEST_LINES = 20
+_LONGEST_LINES = 30
 _SECONDS = 20
 
 

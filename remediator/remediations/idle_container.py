@@ -70,6 +70,7 @@ class IdleContainer:
                 **context,
                 "grace_seconds": found.limits.sigterm_grace.total_seconds(),
                 "max_runtime_seconds": _seconds(found.limits.max_runtime),
+                "keepalive_max_seconds": found.limits.keepalive_max.total_seconds(),
             },
         )
 

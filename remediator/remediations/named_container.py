@@ -55,11 +55,15 @@ class NamedContainers:
     def find(self, alert: Alert, now: datetime) -> Found | Report:
         """Return the container that *alert* names, or Docker's report that it cannot be found."""
         try:
-            facts = self._inspect(alert.labels.get("container_id", ""))
+            return self.of_id(alert.labels.get("container_id", ""), now)
         except TargetGoneError as error:
             return Report(Source.DOCKER, Verdict.GONE, str(error))
         except SourceError as error:
             return Report(Source.DOCKER, Verdict.SILENT, str(error))
+
+    def of_id(self, container_id: str, now: datetime) -> Found:
+        """Return the container of a full id; TargetGoneError or SourceError if there is none."""
+        facts = self._inspect(container_id)
         self._limits_file.refresh()
         # Asked before the limits are taken: those of a good file are then at least as new.
         limits_good = self._limits_file.is_good

@@ -66,11 +66,15 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """One incident with all its events, the oldest first, and the question that waits, if any."""
+    """One incident with all its events, the oldest first, and the question that waits, if any.
+
+    ``kept`` says until when and by whom its container is kept from the idle stop, if it is.
+    """
 
     incident: Incident
     events: tuple[Event, ...]
     approval: Approval | None
+    kept: str | None
 
 
 @dataclass(frozen=True, slots=True)

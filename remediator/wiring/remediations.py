@@ -14,6 +14,7 @@ from remediator.remediations.cap_power import CapPower
 from remediator.remediations.container_restart import ContainerRestart
 from remediator.remediations.dcgm_watch import DcgmWatch
 from remediator.remediations.interface import Remediation
+from remediator.remediations.keepable import KeepableContainers
 from remediator.remediations.kill_orphan import KillOrphan
 from remediator.remediations.notify_only import NotifyOnly
 from remediator.remediations.orphan_senses import OrphanSenses, Permitted
@@ -44,6 +45,8 @@ from remediator.wiring.resetting import make_reset_gpu
 
 # As long as Prometheus waits for a scrape.
 _PAGE_TIMEOUT = timedelta(seconds=10)
+# The worker's loop waits for this.
+_PATIENCE_FOR_COMMANDS = timedelta(seconds=3)
 
 
 def make_remediations(
@@ -99,6 +102,22 @@ def make_remediations(
         NotifyOnly(prometheus),
     ]
     return {remediation.name: remediation for remediation in made}
+
+
+def make_keepable(settings: Settings, limits: LimitsFile) -> KeepableContainers:
+    """Return what finds a container that somebody wants to keep.
+
+    It has a connection of its own, and the worker's loop waits for it: not as long as others may.
+    """
+    timeout = min(settings.docker_timeout, _PATIENCE_FOR_COMMANDS)
+    docker = DockerSource(settings.docker_host, timeout)
+    driver = DriverInTime(NvmlSource(), timeout)
+    prometheus = PrometheusSource(
+        settings.prometheus_url, settings.prometheus_timeout, settings.prometheus_freshness
+    )
+    users = AccountsInTime(Accounts(), timeout)
+    engine = EngineInTime(docker, timeout)
+    return KeepableContainers(Senses(prometheus, engine, driver, ProcSource(), users), limits)
 
 
 def _restarting(

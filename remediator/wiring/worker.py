@@ -27,14 +27,16 @@ from remediator.errors import ConfigError, SetupError
 from remediator.inbox.bell import Bell
 from remediator.inbox.store import Inbox
 from remediator.journal.journal import Journal
+from remediator.keep_links import LinkKey
 from remediator.metrics import WorkerMetrics
 from remediator.notifiers.address_book import AddressBook
 from remediator.notifiers.interface import Notifier
 from remediator.notifiers.mail import Mail
 from remediator.notifiers.wall import Wall
+from remediator.wiring.keep_links import KeepLinks, key_file_of
 from remediator.wiring.policy_file import PolicyFile
 from remediator.wiring.quiesce import MadeQuiesce, make_quiesce
-from remediator.wiring.remediations import make_remediations
+from remediator.wiring.remediations import make_keepable, make_remediations
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,8 @@ def make_worker(
         journal=journal,
         policy=policy,
         remediations=make_remediations(settings, limits, quiesce),
+        containers=make_keepable(settings, limits),
+        links=KeepLinks(settings.page_url, LinkKey(key_file_of(settings))),
         directory=AddressBook(settings.mail, settings.wall),
         metrics=metrics,
         clock=clock,

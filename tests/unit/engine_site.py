@@ -40,6 +40,7 @@ from remediator.metrics import WorkerMetrics
 from remediator.remediations.interface import Remediation
 from tests.builders import SECOND, a_policy, a_rule, a_rung
 from tests.fakes import FakeDirectory, FakeNotifier, FakeRemediation, HandClock
+from tests.fakes_keeping import FakeKeepables, FakeLinks
 
 
 def hurried(remediation: str = "stop-container", *limits: Limit) -> Rung:
@@ -90,6 +91,8 @@ class EngineSite:
         self.stop_container = FakeRemediation()
         self.notify_only = FakeRemediation("notify-only")
         mine = {fake.name: fake for fake in (self.stop_container, self.notify_only)}
+        self.containers = FakeKeepables()
+        self.links = FakeLinks()
         self.inbox = Inbox.for_receiver(self.inbox_folder)
         self.journal = Journal(database or open_journal(folder))
         self.metrics = WorkerMetrics(CollectorRegistry())
@@ -98,6 +101,8 @@ class EngineSite:
             journal=self.journal,
             policy=lambda: self.policy,
             remediations=remediations or mine,
+            containers=self.containers,
+            links=self.links,
             directory=FakeDirectory(),
             metrics=self.metrics,
             clock=self.clock,

@@ -94,3 +94,48 @@ def test_a_reason_is_asked_for(command: str, capsys: pytest.CaptureFixture[str])
 
     assert left.value.code == 2
     assert "REASON" in capsys.readouterr().err
+
+
+def test_a_container_is_kept_and_the_answer_says_until_when(
+    site: EngineSite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", "carol")
+    with site.working():
+        assert remediator(site, "extend", "idle", "4h", "--reason", "a run begins soon") == 0
+        assert remediator(site, "extend", "other", "4h") == 1
+
+    told = capsys.readouterr()
+    assert told.out.startswith("idle is kept from the idle stop until 2026-03-01 16:00 UTC (4 h)")
+    assert told.err.splitlines()[-1] == 'there is no container "other"'
+    assert site.ask("SELECT actor, via, reason FROM extension") == [
+        ("carol", "cli", "a run begins soon")
+    ]
+
+
+def test_a_machine_is_told_until_when_as_well(
+    site: EngineSite, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with site.working():
+        kept = remediator(site, "extend", "idle", "4h", "--json")
+        refused = remediator(site, "extend", "other", "4h", "--json")
+
+    assert (kept, refused) == (0, 1)
+    first, second = _objects(capsys.readouterr().out)
+    assert (first["accepted"], first["until"]) == (True, "2026-03-01T16:00:00+00:00")
+    assert (second["accepted"], second["until"]) == (False, None)
+    assert second["answer"] == 'there is no container "other"'
+
+
+def _objects(text: str) -> list[dict[str, object]]:
+    return [json.loads(f"{{{part}}}") for part in text.strip()[1:-1].split("}\n{")]
+
+
+@pytest.mark.parametrize("duration", ["", "4 hours", "-1h", "for ever"])
+def test_a_duration_that_is_none_is_a_mistake_of_the_caller(
+    duration: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["extend", "idle", duration])
+
+    assert left.value.code == 2
+    capsys.readouterr()

@@ -11,6 +11,7 @@ from remediator.core.approvals import Answer, Approval
 from remediator.core.attempts import AttemptState, PastAttempt
 from remediator.core.case import Breaker, Case, Decision, Hold, HoldReason, Remediate
 from remediator.core.decision import before_looking, decide, explain
+from remediator.core.extensions import Extension, Via
 from remediator.core.matchers import Matcher
 from remediator.core.observation import Observation, Source, Verdict
 from remediator.core.policy import Audience, Limit, Mode, PolicyRule, Warn
@@ -21,6 +22,7 @@ from tests.builders import (
     NOON,
     OTHER_TARGET,
     RULE,
+    SECOND,
     a_case,
     a_policy,
     a_report,
@@ -29,6 +31,7 @@ from tests.builders import (
     an_alert,
     an_approval,
     an_attempt,
+    an_extension,
     an_observation,
 )
 
@@ -129,6 +132,63 @@ def test_an_exempt_container_is_let_be_for_the_reason_it_gives() -> None:
 
     expected = Hold(HoldReason.EXEMPT, "a keep-alive file is 2 h old")
     assert decide(a_case(seen=seen)) == expected
+
+
+@pytest.mark.parametrize(
+    ("kept", "because"),
+    [
+        (an_extension(NOON + HOUR), "it is kept until 2026-03-01 13:00 UTC, by alice"),
+        (
+            an_extension(NOON + HOUR, actor="bob", via=Via.LINK),
+            "it is kept until 2026-03-01 13:00 UTC, by bob through the link in a notice",
+        ),
+    ],
+)
+def test_an_extension_holds_until_its_end(kept: Extension, because: str) -> None:
+    assert decide(a_case(kept=kept)) == Hold(HoldReason.EXEMPT, because, until=kept.until)
+    instant = timedelta(microseconds=1)
+    assert reason_of(decide(a_case(kept=kept, now=kept.until - instant))) is HoldReason.EXEMPT
+    assert isinstance(decide(a_case(kept=kept, now=kept.until)), Remediate)
+
+
+def test_an_extension_keeps_from_the_idle_stop_and_from_nothing_else() -> None:
+    name = "DS01ContainerMaxRuntime"
+    policy = a_policy(a_rule(alertname=name))
+
+    decision = decide(a_case(policy, alert=an_alert(name=name), kept=an_extension()))
+
+    assert isinstance(decision, Remediate)
+
+
+@pytest.mark.parametrize(
+    ("warned_at", "reason"),
+    [
+        (NOON - 10 * MINUTE - SECOND, HoldReason.WARNING_DUE),
+        (NOON - 10 * MINUTE, None),
+        (None, HoldReason.WARNING_DUE),
+    ],
+)
+def test_what_was_warned_of_before_an_extension_ended_is_warned_of_anew(
+    warned_at: datetime | None, reason: HoldReason | None
+) -> None:
+    """Whoever could rely on an extension gets a whole notice period after it."""
+    policy = a_policy(a_rule(warn=WARN))
+    kept = an_extension(NOON - 10 * MINUTE)
+
+    decision = decide(a_case(policy, warned_at=warned_at, kept=kept))
+
+    assert (reason_of(decision) if reason else None) is reason
+    assert isinstance(decision, Remediate) is (reason is None)
+
+
+def test_an_extension_makes_no_other_warning_void() -> None:
+    name = "DS01ContainerMaxRuntime"
+    policy = a_policy(a_rule(alertname=name, warn=WARN))
+    case = a_case(
+        policy, alert=an_alert(name=name), warned_at=NOON - 5 * MINUTE, kept=an_extension()
+    )
+
+    assert isinstance(decide(case), Remediate)
 
 
 def test_an_exemption_without_a_sentence_exempts_as_well() -> None:

@@ -2,7 +2,7 @@ from datetime import timedelta
 
 import pytest
 
-from remediator.core.durations import format_duration, humanize, parse_duration
+from remediator.core.durations import format_duration, humanize, in_hours, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -83,3 +83,11 @@ def test_a_duration_is_written_in_its_shortest_form(duration: timedelta, expecte
 )
 def test_a_person_reads_two_units_at_most(seconds: float, expected: str) -> None:
     assert humanize(timedelta(seconds=seconds)) == expected
+
+
+@pytest.mark.parametrize(
+    ("minutes", "expected"),
+    [(1440, "24 hours"), (120, "2 hours"), (60, "1 h"), (90, "1 h 30 min"), (20, "20 min")],
+)
+def test_hours_stay_hours(minutes: int, expected: str) -> None:
+    assert in_hours(timedelta(minutes=minutes)) == expected

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -7,6 +8,7 @@ from remediator.core.notices import (
     Matter,
     Notice,
     NoticeKind,
+    WayToKeep,
     acted,
     approval_wanted,
     breaker_opened,
@@ -18,7 +20,7 @@ from remediator.core.notices import (
     warning,
 )
 from remediator.core.policy import Rung
-from tests.builders import MINUTE, NOON, a_rung
+from tests.builders import HOUR, MINUTE, NOON, a_rung
 
 MATTER = Matter(
     incident=7,
@@ -57,6 +59,36 @@ def test_who_ran_too_long_is_told_that_no_keep_alive_helps() -> None:
     )
     assert "touch" not in notice.body
     assert "A keep-alive does not change this." in notice.body
+
+
+@pytest.mark.parametrize(
+    ("longest", "example", "told"),
+    [
+        (24 * HOUR, "4h", "for up to 24 hours at a time"),
+        (2 * HOUR, "2h", "for up to 2 hours at a time"),
+        (HOUR, "1h", "for up to 1 h at a time"),
+        (90 * MINUTE, "1h30m", "for up to 1 h 30 min at a time"),
+        (20 * MINUTE, "20m", "for up to 20 min at a time"),
+    ],
+)
+def test_a_warning_says_for_how_long_it_can_be_kept(
+    longest: timedelta, example: str, told: str
+) -> None:
+    matter = replace(MATTER, keep=WayToKeep(longest))
+
+    body = warning(matter, a_rung(), NOON, 5 * MINUTE).body
+
+    assert f"\n    remediator extend 7 {example}\n" in body
+    assert told in body
+    assert "open this page" not in body
+
+
+def test_a_warning_has_the_link_if_there_is_one() -> None:
+    matter = replace(MATTER, keep=WayToKeep(url="https://gpu.example.org/extend?k=x"))
+
+    body = warning(matter, a_rung(), NOON, 5 * MINUTE).body
+
+    assert "\n    https://gpu.example.org/extend?k=x\n" in body
 
 
 @pytest.mark.parametrize("alert", ["DS01ContainerNeverStarted", "DS01StoppedContainerHoldsGPU"])

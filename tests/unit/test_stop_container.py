@@ -91,6 +91,7 @@ def test_an_idle_container_is_agreed_on_by_all_three_sources(
         "container": "idle",
         "grace_seconds": 60.0,
         "max_runtime_seconds": 172800.0,
+        "keepalive_max_seconds": 86400.0,
         "summary": "it lies idle",
     }
     assert "GPU 0 is 0 % used by 1 of its processes" in said(seen, Source.NVML)
