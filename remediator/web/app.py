@@ -22,11 +22,13 @@ from remediator.core.targets import subject_of
 from remediator.errors import ConfigError, DeliveryError, InboxError, SetupError
 from remediator.inbox.store import Inbox
 from remediator.journal.journal import Journal
+from remediator.keep_links import LinkKey
 from remediator.metrics import ReceiverMetrics
 from remediator.payload import parse_delivery
 from remediator.web.api import make_api
 from remediator.web.auth import DELIVERIES, LARGEST_FORM, TokenFile
 from remediator.web.commands import Commands
+from remediator.web.extend import ExtendParts, make_extend
 from remediator.web.facts import Facts
 from remediator.web.gate import Gate
 from remediator.web.gpu_watch import GpuWatch
@@ -42,7 +44,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ReceiverParts:
-    """What the receiver is made of; ``token`` is None where only this machine can reach it."""
+    """What the receiver is made of.
+
+    ``token`` is None where only this machine can reach it, ``link_key`` where there are no links.
+    """
 
     inbox: Inbox
     token: TokenFile | None
@@ -56,6 +61,7 @@ class ReceiverParts:
     page: PageSettings
     session_key: bytes
     ask_prometheus: Callable[..., list[Sample]]
+    link_key: LinkKey | None = None
 
 
 def create_app(parts: ReceiverParts) -> Flask:
@@ -77,6 +83,9 @@ def create_app(parts: ReceiverParts) -> Flask:
     page = _page_parts(app, parts)
     app.register_blueprint(make_pages(page))
     app.register_blueprint(make_api(page))
+    if parts.link_key is not None:
+        extend = ExtendParts(parts.link_key, parts.inbox, parts.journal, parts.ring, parts.clock)
+        app.register_blueprint(make_extend(extend))
     return app
 
 

@@ -22,6 +22,7 @@ from remediator.web.prometheus import PrometheusReader
 from remediator.web.serving import ReceiverServer, listen
 from remediator.web.sessions import session_key
 from remediator.web.visitors import check_page
+from remediator.wiring.keep_links import make_key
 from remediator.wiring.policy_file import PolicyFile
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ def make_receiver(settings: Settings) -> Flask:
             ask_prometheus=PrometheusReader(
                 settings.prometheus_url, settings.prometheus_timeout.total_seconds()
             ).newest,
+            link_key=make_key(settings),
         )
     )
 
