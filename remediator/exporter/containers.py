@@ -100,10 +100,20 @@ def collect_limits(view: View) -> Iterator[Metric]:
             ((resident.facts.id,), threshold(resident.limits)) for resident in residents
         )
     yield families.CONTAINER_KEEP_ALIVE.of(
-        ((resident.facts.id,), keep_alive_until(*resident.keep_alive, resident.limits).timestamp())
+        ((resident.facts.id,), until.timestamp())
         for resident in residents
-        if resident.keep_alive is not None
+        if (until := _kept_until(resident, view)) is not None
     )
+
+
+def _kept_until(resident: Resident, view: View) -> datetime | None:
+    """Return until when its owner keeps it: by the file, by a command, or the longer of both."""
+    facts, moments = resident.facts, []
+    if resident.keep_alive is not None:
+        moments.append(keep_alive_until(*resident.keep_alive, resident.limits))
+    if facts.started_at is not None and (facts.id, facts.started_at) in view.kept:
+        moments.append(view.kept[facts.id, facts.started_at])
+    return max(moments, default=None)
 
 
 _LIMITS: tuple[tuple[families.Family, Callable[[Limits], timedelta | None]], ...] = (

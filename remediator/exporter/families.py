@@ -180,7 +180,7 @@ CONTAINER_NETWORK_THRESHOLD = Family(
 )
 CONTAINER_KEEP_ALIVE = Family(
     "ds01_container_keep_alive_until_seconds",
-    "Until when the owner's keep-alive protects, since the epoch; absent without one.",
+    "Until when a keep-alive or an extension protects, since the epoch; absent without one.",
     _ID,
 )
 

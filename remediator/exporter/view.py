@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from remediator.core.containers import ContainerFacts
@@ -14,6 +14,7 @@ from remediator.core.ownership import Owner, container_type_of, interface_of
 from remediator.errors import SourceError
 from remediator.exporter.gpu_watch import GpuSample
 from remediator.exporter.inventory import Snapshot, Tracked
+from remediator.journal.extensions import Run
 
 # Docker sets names no bounds; those of people are far shorter.
 _LONGEST_NAME = 200
@@ -57,7 +58,10 @@ class Resident:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The host at ``now``; ``gpus`` is the reason when the driver gave no answer."""
+    """The host at ``now``; ``gpus`` is the reason when the driver gave no answer.
+
+    ``kept`` says until when an extension keeps a container's run.
+    """
 
     now: datetime
     inventory: Snapshot
@@ -65,6 +69,7 @@ class View:
     gpus: GpuSample | SourceError
     book: LimitsBook
     limits_good: bool
+    kept: Mapping[Run, datetime] = field(default_factory=dict)
 
     @property
     def gpu_residents(self) -> tuple[Resident, ...]:
@@ -80,7 +85,8 @@ class View:
 
 def basis_of(view: View) -> object:
     """Return all that metrics about containers depend on, but for the time; cheap to compare."""
-    return view.residents, view.inventory.confirmed_at is None, isinstance(view.gpus, SourceError)
+    is_untold = view.inventory.confirmed_at is None
+    return view.residents, view.kept, is_untold, isinstance(view.gpus, SourceError)
 
 
 def book_of(view: View) -> object:

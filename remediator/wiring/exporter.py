@@ -4,12 +4,13 @@ import logging
 import signal
 import socket
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from remediator.clock import SystemClock
 from remediator.config.limits_file import LimitsFile
 from remediator.config.settings import Address
 from remediator.core.containers import ContainerFacts
@@ -28,6 +29,7 @@ from remediator.exporter.gpu_health import collect_gpu_health, leak_collector
 from remediator.exporter.gpu_watch import GpuSample, GpuWatch, take_sample
 from remediator.exporter.gpus import collect_gpus, collect_processes
 from remediator.exporter.inventory import Inventory
+from remediator.exporter.kept import Kept
 from remediator.exporter.orphans import orphan_collector
 from remediator.exporter.server import ExporterServer
 from remediator.exporter.unmanaged import collect_unmanaged
@@ -61,7 +63,8 @@ class ExporterOptions:
     use GPUs outside containers, so that their processes are no orphans, and so may
     ``permitted_processes``, which are names of programs. ``events_log`` and
     ``ds01_state_dir`` are DS01's; the roots are where the host's own folders are mounted.
-    ``state_dir`` is the worker's, where it says that it resets a GPU; None if there is no worker.
+    ``state_dir`` is the worker's, where it says that it resets a GPU and who keeps a container;
+    None if there is no worker.
     """
 
     listen: Address
@@ -105,6 +108,7 @@ class Exporter:
         )
         self._xids = XidWatch() if options.gpu_metrics else None
         self._yielding = self._make_yielding(options.state_dir)
+        self._kept = Kept(options.state_dir, SystemClock()) if options.state_dir else None
         self._scrape = Scrape(self._collectors(options), self._view, ahead_every=_AHEAD)
         self._server = _listen(options, self._scrape)
 
@@ -118,6 +122,8 @@ class Exporter:
         self._inventory.start()
         if self._yielding is not None:
             self._yielding.start()
+        if self._kept is not None:
+            self._kept.start()
         self._gpus.start()
         self._host.start()
         if self._xids is not None:
@@ -131,6 +137,8 @@ class Exporter:
         self._scrape.stop()
         if self._yielding is not None:
             self._yielding.stop()
+        if self._kept is not None:
+            self._kept.stop()
         self._gpus.stop()
         if self._xids is not None:
             self._xids.stop()
@@ -189,7 +197,7 @@ class Exporter:
 
     def _view(self) -> View:
         self.limits.refresh()
-        return look(
+        view = look(
             datetime.now(UTC),
             self._inventory.snapshot(),
             self._sample(),
@@ -197,6 +205,7 @@ class Exporter:
             limits_good=self.limits.is_good,
             residents=self._residents,
         )
+        return view if self._kept is None else replace(view, kept=self._kept.until)
 
     def _sample(self) -> GpuSample | SourceError:
         try:
