@@ -11,6 +11,7 @@ from datetime import datetime
 
 from remediator.clock import Clock
 from remediator.core.commands import NEEDS_INCIDENT, NEEDS_REASON, Action
+from remediator.core.extensions import Via
 from remediator.core.notices import clean
 from remediator.errors import JournalError
 from remediator.inbox.store import Inbox
@@ -86,4 +87,13 @@ def _body(order: shapes.Order) -> dict[str, object]:
         body["incident"] = order.incident
         if order.question is not None:
             body["question"] = order.question
+    if action is Action.EXTEND:
+        body |= _extension(order)
     return body
+
+
+def _extension(order: shapes.Order) -> dict[str, object]:
+    container, duration = clean(order.container), clean(order.duration)
+    if not (container and duration):
+        raise ValueError("extend needs a container and a duration such as 4h")
+    return {"container": container, "duration": duration, "via": Via.PAGE.value}

@@ -72,7 +72,7 @@ class Facts:
             questions = journal.board.waiting(self._clock.now())
         waiting = [_approval(asked) for asked in questions if asked.incident == number]
         events = tuple(_event(event) for event in told.events)
-        kept = _text(told.kept) if told.kept else None
+        kept = _c(told.kept) if told.kept else None
         return shapes.Story(_incident(found), events, waiting[0] if waiting else None, kept)
 
     def approvals(self) -> shapes.Approvals:

@@ -238,6 +238,8 @@ def _order(form: Mapping[str, str]) -> shapes.Order:
         reason=form.get("reason", ""),
         incident=number_of(form, "incident"),
         question=number_of(form, "question"),
+        container=form.get("container", ""),
+        duration=form.get("duration", ""),
     )
 
 

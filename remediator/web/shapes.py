@@ -218,12 +218,16 @@ class Order:
     """A command to give. ``incident`` is needed to approve and to reject.
 
     ``question`` is the number of the question that is answered: another one is then left alone.
+    To extend needs a ``container`` (name, id, or an incident's number) and a ``duration`` such as
+    ``4h``.
     """
 
-    action: Literal["pause", "resume", "close-breaker", "approve", "reject"]
+    action: Literal["pause", "resume", "close-breaker", "approve", "reject", "extend"]
     reason: str = ""
     incident: int | None = None
     question: int | None = None
+    container: str = ""
+    duration: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """What a browser is shown, which roles may do what, and what a form must prove."""
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -382,6 +383,8 @@ def test_a_worker_that_does_not_answer_is_told_of(site: PageSite) -> None:
     "fields",
     [
         {"action": "extend"},
+        {"action": "extend", "container": "train"},
+        {"action": "make-coffee"},
         {"action": ""},
         {"action": "approve"},
         {"action": "approve", "incident": "x"},
@@ -430,3 +433,19 @@ def test_a_program_needs_no_form(site: PageSite) -> None:
     data = {"action": "pause", "reason": "maintenance"}
 
     assert site.client.post("/commands", data=data, headers=headers).status_code == 303
+
+
+def test_an_operator_keeps_a_container(site: PageSite) -> None:
+    site.log_in()
+
+    shown = site.client.get(site.give("extend", container="train", duration="4h").location).text
+
+    assert "Refused." in shown
+    assert "train" in shown
+    (command,) = site.engine.inbox.commands_after(0)
+    assert json.loads(command.body) == {
+        "action": "extend",
+        "container": "train",
+        "duration": "4h",
+        "via": "page",
+    }
