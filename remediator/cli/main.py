@@ -11,7 +11,17 @@ import sys
 from collections.abc import Sequence
 
 from remediator import __version__
-from remediator.cli import backup, export, incidents, operate, programs, quiesce, simulate, users
+from remediator.cli import (
+    backup,
+    check,
+    export,
+    incidents,
+    operate,
+    programs,
+    quiesce,
+    simulate,
+    users,
+)
 from remediator.errors import ConfigError, RemediatorError
 from remediator.logs import set_up_logging
 
@@ -76,6 +86,7 @@ def make_parser() -> argparse.ArgumentParser:
     incidents.add_to(subparsers)
     operate.add_to(subparsers)
     simulate.add_to(subparsers)
+    check.add_to(subparsers)
     backup.add_to(subparsers)
     quiesce.add_to(subparsers)
     users.add_to(subparsers)

@@ -214,9 +214,9 @@ def parse_nodes_if_any(text: str, file: str) -> tuple[Reader, yaml.Node | None]:
     return Reader(file), node
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean "x"?)``, or nothing when no known word is close."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return `` (did you mean "x"?)``, or nothing when no known word is close (0-1: *cutoff*)."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return f' (did you mean "{close[0]}"?)' if close else ""
 
 

@@ -79,6 +79,7 @@ def test_no_key_outlives_its_field() -> None:
         "export",
         "incidents",
         "simulate",
+        "check",
         "backup",
         "quiesce",
         "user",
