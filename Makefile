@@ -7,7 +7,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 RULES := $(wildcard alert_rules/*.yml)
 RULE_TESTS := $(wildcard alert_rules/tests/*_test.yml)
-SCRIPTS := $(wildcard .ci/run tests/peers/*.sh tests/peers/gpu/*.sh)
+SCRIPTS := $(wildcard .ci/run compose/systemd/*.sh tests/peers/*.sh tests/peers/gpu/*.sh)
 # What says that all of the core is tested: quick, and without peers.
 CORE_TESTS := $(patsubst %,tests/unit/test_%.py,aftermath attempt_states budgets cap_power clock_watch \
 	dcgm_freshness decision durations extensions gpu_claims holders idleness lifecycle limits limits_reader matchers notices orphans \
@@ -16,7 +16,13 @@ PYTEST_ARGS ?=
 PARTS ?=
 MODULES ?=
 
-.PHONY: help setup lint test rules coverage mutants integration demo bench format clean
+# Where `make install` puts the program; DESTDIR= stages it below a folder instead.
+PREFIX ?= /opt/remediator
+DESTDIR ?=
+PURGE ?=
+
+.PHONY: help setup lint test rules coverage mutants integration demo bench format clean \
+	install uninstall
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -56,6 +62,12 @@ demo: setup  ## all scenarios on this machine; SCENARIO=idle plays one, KEEP=1 l
 
 bench: setup  ## measure side by side, and write tests/bench/RESULTS.md
 	$(BIN)/python -m tests.bench $(PARTS)
+
+install:  ## install or upgrade, as root: program, units, example configuration (PREFIX, DESTDIR)
+	@PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) bash compose/systemd/install.sh install
+
+uninstall:  ## remove it; PURGE=1 removes configuration and state as well
+	@PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) PURGE=$(PURGE) bash compose/systemd/install.sh uninstall
 
 format: setup  ## rewrite the code as ruff likes it
 	$(BIN)/ruff check --fix .

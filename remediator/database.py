@@ -5,6 +5,7 @@ how many have been applied.
 """
 
 import contextlib
+import os
 import sqlite3
 import threading
 import time
@@ -103,7 +104,7 @@ def open_writer(path: Path, package: str, error: type[StoreError], mode: int = 0
     """Open *path* for its writing program, made and migrated by *package*'s ``schema`` files."""
     with _explained(path, error):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode)
+        _make(path, mode)
         connection = _connect(f"{path.resolve().as_uri()}?mode=rw")
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -152,6 +153,25 @@ def moment(text: str) -> datetime:
 def maybe(parse: Callable[[str], datetime], text: str | None) -> datetime | None:
     """Return ``parse(text)``, or None for NULL."""
     return None if text is None else parse(text)
+
+
+def _make(path: Path, mode: int) -> None:
+    """Make the file if it is missing; its group is the folder's, whose members may look.
+
+    What SQLite puts beside it has the same owner and rights.
+    """
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    except FileExistsError:
+        return
+    try:
+        group = path.parent.stat().st_gid
+        # Who is not in that group may not give it a file, and then nobody of it has to look.
+        with contextlib.suppress(PermissionError):
+            if os.fstat(file).st_gid != group:
+                os.fchown(file, -1, group)
+    finally:
+        os.close(file)
 
 
 def _nothing() -> None:

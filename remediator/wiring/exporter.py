@@ -38,6 +38,7 @@ from remediator.exporter.user_slices import slice_collector
 from remediator.exporter.users import collect_groups, collect_users
 from remediator.exporter.view import Residents, View, basis_of, book_of, look
 from remediator.exporter.yielding import Yielding
+from remediator.readiness import tell_ready
 from remediator.sources.accounts import Accounts
 from remediator.sources.docker_engine import DockerSource
 from remediator.sources.nvml import NvmlSource
@@ -243,6 +244,7 @@ def run_exporter(options: ExporterOptions) -> int:
     exporter.start()
     address = Address(options.listen.host, exporter.port)
     log.info("DS01 exporter listens on http://%s/metrics", address)
+    tell_ready()
     while not stop.wait(_SIGNAL_SECONDS):
         if reload.is_set():
             reload.clear()

@@ -34,6 +34,7 @@ from remediator.notifiers.interface import Notifier
 from remediator.notifiers.mail import Mail
 from remediator.notifiers.wall import Wall
 from remediator.wiring.keep_links import KeepLinks, key_file_of
+from remediator.readiness import tell_ready
 from remediator.wiring.policy_file import PolicyFile
 from remediator.wiring.quiesce import MadeQuiesce, make_quiesce
 from remediator.wiring.remediations import make_keepable, make_remediations
@@ -135,6 +136,7 @@ def run_worker(settings: Settings) -> None:
     _serve_metrics(settings, metrics)
     mode = policy_file.current().mode.value
     log.info("worker started on %s, mode %s, policy %s", settings.host, mode, settings.policy)
+    tell_ready()
     made.worker.run(_GRACE)
     made.quiesce.recovery.stop()
     made.bell.close()

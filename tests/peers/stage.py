@@ -14,6 +14,7 @@ from tests.peers.dockerd import DockerEngine
 from tests.peers.process import Daemon
 from tests.peers.prometheus import Prometheus
 from tests.peers.smtp import MailServer
+from tests.peers.systemd_host import PACKAGES as HOST_PACKAGES
 from tests.peers.systemd_host import SystemdHost
 from tests.peers.terminals import Terminals
 
@@ -122,9 +123,11 @@ class Stage:
         engine = DockerEngine(self._subfolder("docker"))
         return self._begin(engine, engine.daemon)
 
-    def systemd_host(self, engine: DockerEngine) -> SystemdHost:
+    def systemd_host(
+        self, engine: DockerEngine, packages: Sequence[str] = HOST_PACKAGES
+    ) -> SystemdHost:
         """A booted `SystemdHost` on *engine*."""
-        return self._begin(SystemdHost(engine.client(), self._subfolder("systemd")))
+        return self._begin(SystemdHost(engine.client(), self._subfolder("systemd"), packages))
 
     def daemon(
         self,

@@ -13,7 +13,7 @@ import re
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -39,11 +39,15 @@ _LEFT_OUT = re.compile(
 class SystemdHost:
     """One booted systemd; ``bus_address`` reaches its bus from outside.
 
-    *client* belongs to an engine of ours; *folder* (a short path) holds the bus socket.
+    *client* belongs to an engine of ours; *folder* (a short path) holds the bus socket. What
+    *packages* names is installed in it.
     """
 
-    def __init__(self, client: DockerClient, folder: Path) -> None:
+    def __init__(
+        self, client: DockerClient, folder: Path, packages: Sequence[str] = PACKAGES
+    ) -> None:
         self._client = client
+        self._packages = packages
         self._bus_folder = folder / "dbus"
         self.bus_address = f"unix:path={self._bus_folder / 'system_bus_socket'}"
         self._container: Container | None = None
@@ -59,7 +63,7 @@ class SystemdHost:
         """Boot, and return once systemd has nothing left to start."""
         self._bus_folder.mkdir(parents=True, exist_ok=True)
         self._container = self._client.containers.run(
-            image(self._client),
+            image(self._client, self._packages),
             "/lib/systemd/systemd",
             detach=True,
             hostname="gpu-host",
@@ -118,9 +122,9 @@ class SystemdHost:
         return self.systemctl("is-system-running") in {"running", "degraded"}
 
 
-def image(client: DockerClient) -> str:
+def image(client: DockerClient, packages: Sequence[str] = PACKAGES) -> str:
     """The name of the image to boot, made from the archive if the engine lacks it."""
-    archive = root_archive()
+    archive = root_archive(packages)
     name = f"{_REPOSITORY}:{archive.name.split('.')[0].rpartition('-')[2]}"
     if not client.images.list(name=name):
         repository, _, tag = name.partition(":")
@@ -128,16 +132,16 @@ def image(client: DockerClient) -> str:
     return name
 
 
-def root_archive() -> Path:
-    """The archive of the root file system; building it takes a minute, once."""
+def root_archive(packages: Sequence[str] = PACKAGES) -> Path:
+    """The archive of the root file system; building it takes a minute or two, once."""
     require_root("building a root file system")
     suite = _suite()
-    key = hashlib.sha256(" ".join((suite, platform.machine(), *PACKAGES)).encode()).hexdigest()
+    key = hashlib.sha256(" ".join((suite, platform.machine(), *packages)).encode()).hexdigest()
     archive = CACHE / f"systemd-{suite}-{key[:12]}.tar"
     if not archive.exists():
         CACHE.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="systemd-root-") as folder:
-            _debootstrap(suite, Path(folder) / "root")
+            _debootstrap(suite, Path(folder) / "root", packages)
             # A second run that builds at the same time only replaces the archive by an equal one.
             partial = archive.with_suffix(f".{os.getpid()}.part")
             _pack(Path(folder) / "root", partial)
@@ -145,11 +149,11 @@ def root_archive() -> Path:
     return archive
 
 
-def _debootstrap(suite: str, root: Path) -> None:
+def _debootstrap(suite: str, root: Path, packages: Sequence[str]) -> None:
     command = [
         require_tool("debootstrap"),
         "--variant=minbase",
-        f"--include={','.join(PACKAGES)}",
+        f"--include={','.join(packages)}",
         suite,
         str(root),
         package_source(),

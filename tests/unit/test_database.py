@@ -461,3 +461,15 @@ def test_times_as_text_sort_like_times() -> None:
 def test_what_is_null_is_none() -> None:
     assert maybe(moment, None) is None
     assert maybe(moment, "2026-03-01T12:00:00+00:00") == datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to a group")
+def test_a_new_database_and_its_log_belong_to_the_group_of_their_folder(folder: Path) -> None:
+    os.chown(folder, -1, 12345)
+
+    database = open_writer(folder / "inbox.db", INBOX, InboxError)
+
+    with contextlib.closing(database):
+        assert {path.stat().st_gid for path in folder.glob("inbox.db*")} == {12345}
+        assert len(list(folder.glob("inbox.db*"))) == 3
+        assert (folder / "inbox.db").stat().st_mode & 0o777 == 0o640
