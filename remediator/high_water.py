@@ -22,7 +22,9 @@ class HighWaterMark:
     def __init__(self, path: Path, identity: str) -> None:
         self._identity = identity
         self._file = -1
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        # A link that somebody else has put there is not ours to write through.
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._file = os.open(path, flags, 0o640)
 
     def read(self) -> int:
         """Return the mark; 0 if there is none, or only that of another database in this place."""

@@ -5,11 +5,13 @@ may write the inbox may command, so the folder's rights say who that is.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pwd
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,12 +81,14 @@ def run(options: argparse.Namespace) -> int:
     for name in ("incident", "reason", "container", "duration", "via"):
         if getattr(options, name, ""):
             command[name] = getattr(options, name)
-    inbox = Inbox.for_receiver(folder)
-    try:
-        number = inbox.give(json.dumps(command).encode(), _actor(), datetime.now(UTC))
-        name = inbox.identity()
-    finally:
-        inbox.close()
+    actor = _actor()
+    with _as_owner_of(folder):
+        inbox = Inbox.for_receiver(folder)
+        try:
+            number = inbox.give(json.dumps(command).encode(), actor, datetime.now(UTC))
+            name = inbox.identity()
+        finally:
+            inbox.close()
     ring(folder)
     answer = _wait(settings.state_dir, name, number)
     if answer is None:
@@ -99,6 +103,28 @@ def run(options: argparse.Namespace) -> int:
     else:
         print(clean(answer.answer, 500), file=sys.stdout if answer.accepted else sys.stderr)
     return 0 if answer.accepted else 1
+
+
+@contextlib.contextmanager
+def _as_owner_of(folder: Path) -> Iterator[None]:
+    """Have root write in the receiver's folder with no more rights than the receiver has.
+
+    It faces the network. Were it taken over, a link in its folder must not lead root elsewhere.
+    """
+    owner = folder.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        yield
+        return
+    group, groups = os.getegid(), os.getgroups()
+    os.setgroups([])
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
 
 
 def _wait(state_dir: Path, inbox: str, number: int) -> CommandRecord | None:

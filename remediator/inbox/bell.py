@@ -8,6 +8,7 @@ import contextlib
 import os
 import select
 import socket
+import stat
 from datetime import timedelta
 from pathlib import Path
 
@@ -31,7 +32,7 @@ class Bell:
         self._path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._socket.bind(os.fspath(self._path))
-        self._path.chmod(0o622)
+        _let_ring(self._path)
 
     def wait(self, within: timedelta) -> bool:
         """Return True as soon as it rings, False when *within* has passed."""
@@ -51,3 +52,16 @@ class Bell:
         """Stop listening."""
         self._socket.close()
         self._path.unlink(missing_ok=True)
+
+
+def _let_ring(path: Path) -> None:
+    """Let everybody write to the socket at *path*, and to nothing else.
+
+    The folder is the receiver's, who could put a link in its place at any moment.
+    """
+    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            Path(f"/proc/self/fd/{descriptor}").chmod(0o622)
+    finally:
+        os.close(descriptor)

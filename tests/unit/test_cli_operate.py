@@ -1,6 +1,8 @@
 """The operator's commands on the command line, against a worker that really answers."""
 
 import json
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,20 @@ from remediator.core.policy import Mode
 from remediator.inbox.store import Inbox
 from tests.builders import a_policy, a_rule, an_alert
 from tests.unit.engine_site import EngineSite, hurried
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def receivers_folder() -> Iterator[Path]:
+    """A state folder whose inbox belongs to an unprivileged receiver, which has run once."""
+    with tempfile.TemporaryDirectory() as folder:
+        state = Path(folder)
+        state.chmod(0o755)
+        Inbox.for_receiver(state / "inbox").close()
+        for path in (state / "inbox", *(state / "inbox").iterdir()):
+            os.chown(path, NOBODY, NOBODY)
+        yield state
 
 
 @pytest.fixture
@@ -139,3 +155,27 @@ def test_a_duration_that_is_none_is_a_mistake_of_the_caller(
 
     assert left.value.code == 2
     capsys.readouterr()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has more rights than the receiver")
+def test_root_gives_a_command_with_the_receivers_rights_alone(
+    receivers_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operate, "_PATIENCE_SECONDS", 0.0)
+    inbox = receivers_folder / "inbox"
+    precious = receivers_folder / "precious"
+    precious.write_text("precious")
+    precious.chmod(0o600)
+    command = ["pause", "--state-dir", str(receivers_folder), "why"]
+
+    assert main(command) == 1  # stored, and nobody answers
+    assert {path.stat().st_uid for path in inbox.iterdir()} == {NOBODY}
+
+    # What a receiver that was taken over could do: lead whoever writes there somewhere else.
+    for name in ("inbox.db", "command.mark"):
+        kept = (inbox / name).rename(inbox / "kept")
+        (inbox / name).symlink_to(precious)
+        assert main(command) == 1
+        assert precious.read_text() == "precious"
+        kept.rename(inbox / name)
+    assert (os.geteuid(), os.getegid()) == (0, 0)
