@@ -5,7 +5,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from remediator.config.settings import Address, Settings, parse_address, read_settings
+from remediator.config.settings import (
+    USUAL_FILE,
+    Address,
+    Settings,
+    parse_address,
+    read_settings,
+    settings_file,
+)
 from remediator.wiring.exporter import ExporterOptions, run_exporter
 
 _ABOUT = """\
@@ -28,7 +35,7 @@ def add_to(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "--settings",
         type=Path,
         metavar="FILE",
-        help="settings file (REMEDIATOR_SETTINGS)",
+        help=f"settings file (REMEDIATOR_SETTINGS, else {USUAL_FILE} if it is there)",
     )
     parser.add_argument(
         "--listen",
@@ -93,8 +100,7 @@ def _add_roots(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until told to end; ConfigError or SetupError if it cannot start."""
-    path = args.settings or os.environ.get("REMEDIATOR_SETTINGS") or None
-    settings = read_settings(Path(path) if path else None, os.environ)
+    settings = read_settings(args.settings or settings_file(os.environ), os.environ)
     return run_exporter(options_from(settings, args))
 
 

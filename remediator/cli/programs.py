@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from remediator.config.settings import Settings, read_settings
+from remediator.config.settings import USUAL_FILE, Settings, read_settings, settings_file
 from remediator.wiring.all_in_one import run_all
 from remediator.wiring.receiver import run_receiver
 from remediator.wiring.worker import run_worker
@@ -28,7 +28,10 @@ def add_to(subparsers: Subparsers) -> None:
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Add the flags that every command with settings has."""
     parser.add_argument(
-        "--settings", type=Path, metavar="FILE", help="settings file (REMEDIATOR_SETTINGS)"
+        "--settings",
+        type=Path,
+        metavar="FILE",
+        help=f"settings file (REMEDIATOR_SETTINGS, else {USUAL_FILE} if it is there)",
     )
     parser.add_argument(
         "--state-dir",
@@ -54,8 +57,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
     ):
         if flag is not None:
             environment[variable] = str(flag)
-    path = environment.get("REMEDIATOR_SETTINGS")
-    return read_settings(Path(path) if path else None, environment)
+    return read_settings(settings_file(environment), environment)
 
 
 def serve(options: argparse.Namespace) -> int:

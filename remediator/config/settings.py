@@ -60,6 +60,8 @@ class MailSettings:
     timeout: timedelta = timedelta(seconds=20)
 
 
+# What the units read, so that commands without a word about it mean the same installation.
+USUAL_FILE = Path("/etc/remediator/settings.yaml")
 _LEAST_KEPT = timedelta(days=60)
 # What keeps a GPU open and can be stopped for a while, in the order in which it is stopped:
 # exporters before the engine that they ask (mig-parted's hooks.sh, and NVIDIA's packages). Not
@@ -139,6 +141,14 @@ def parse_url(text: str) -> str:
     if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", text):
         raise ValueError(f'"{text}" is not a URL such as http://127.0.0.1:9090')
     return text.rstrip("/")
+
+
+def settings_file(environment: Mapping[str, str]) -> Path | None:
+    """Return the file to read: REMEDIATOR_SETTINGS, else the usual one where there is one."""
+    named = environment.get("REMEDIATOR_SETTINGS")
+    if named:
+        return Path(named)
+    return USUAL_FILE if USUAL_FILE.exists() else None
 
 
 def read_settings(path: Path | None, environment: Mapping[str, str]) -> Settings:
