@@ -14,6 +14,7 @@ from remediator import __version__
 from remediator.cli import (
     backup,
     check,
+    doctor,
     export,
     incidents,
     operate,
@@ -87,6 +88,7 @@ def make_parser() -> argparse.ArgumentParser:
     operate.add_to(subparsers)
     simulate.add_to(subparsers)
     check.add_to(subparsers)
+    doctor.add_to(subparsers)
     backup.add_to(subparsers)
     quiesce.add_to(subparsers)
     users.add_to(subparsers)

@@ -45,6 +45,18 @@ class Mail:
             ) from error
         return f"accepted by {self._settings.host}"
 
+    def reach(self) -> str:
+        """Connect and log in as for a letter, and send none; NotifyError if that can't be."""
+        server_name = f"{self._settings.host}:{self._settings.port}"
+        try:
+            with self._connect() as server:
+                server.ehlo_or_helo_if_needed()
+        except (smtplib.SMTPException, OSError) as error:
+            raise NotifyError(
+                f"mail server {server_name}: {type(error).__name__}: {error}"
+            ) from error
+        return f"{server_name} lets us in ({self._settings.security})"
+
     def _connect(self) -> smtplib.SMTP:
         settings = self._settings
         timeout = settings.timeout.total_seconds()

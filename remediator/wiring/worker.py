@@ -33,8 +33,8 @@ from remediator.notifiers.address_book import AddressBook
 from remediator.notifiers.interface import Notifier
 from remediator.notifiers.mail import Mail
 from remediator.notifiers.wall import Wall
-from remediator.wiring.keep_links import KeepLinks, key_file_of
 from remediator.readiness import tell_ready
+from remediator.wiring.keep_links import KeepLinks, key_file_of
 from remediator.wiring.policy_file import PolicyFile
 from remediator.wiring.quiesce import MadeQuiesce, make_quiesce
 from remediator.wiring.remediations import make_keepable, make_remediations

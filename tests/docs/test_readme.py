@@ -8,12 +8,14 @@ import pytest
 from remediator.cli.main import make_parser
 from remediator.config.page import PAGE_FIELDS
 from remediator.config.policy import POLICY_FIELDS, RULE_FIELDS, RUNG_FIELDS
-from remediator.config.settings import ENVIRONMENT, MAIL_FIELDS, SETTINGS_FIELDS
+from remediator.config.settings import ENVIRONMENT, MAIL_FIELDS, SETTINGS_FIELDS, Settings
 from remediator.core.case import HoldReason
 from remediator.core.catalogue import CATALOGUE
 from remediator.core.commands import Action
+from remediator.wiring.doctor import checks_of
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
 POLICY_KEYS = [
     *POLICY_FIELDS,
     *RULE_FIELDS,
@@ -66,6 +68,20 @@ def test_every_environment_variable_is_named(variable: str) -> None:
     assert variable in README.read_text()
 
 
+def test_every_check_of_doctor_is_explained_in_its_order() -> None:
+    checks = checks_of(Settings(), with_trial=True)
+
+    assert rows("doctor") == [check.name for check in checks]
+
+
+def test_every_unit_is_installed_and_explained() -> None:
+    folder = ROOT / "compose" / "systemd"
+    installed = (folder / "install.sh").read_text()
+    for name in rows("units"):
+        assert (folder / name).exists()
+        assert name in installed
+
+
 def test_no_key_outlives_its_field() -> None:
     assert set(rows("settings-keys")) <= set(SETTINGS)
 
@@ -81,6 +97,7 @@ def test_no_key_outlives_its_field() -> None:
         "simulate",
         "check",
         "backup",
+        "doctor",
         "quiesce",
         "user",
         *(action.value for action in Action),

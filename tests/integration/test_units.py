@@ -309,6 +309,15 @@ def test_what_was_uninstalled_is_taken_up_again_when_it_is_installed(machine: Ma
     assert machine.incidents() == before
 
 
+def test_doctor_finds_all_well_that_is_on_the_machine(machine: Machine) -> None:
+    found = json.loads(machine.sh("remediator doctor --json --no-test-alert", code=1))
+
+    good = {one["name"] for one in found if one["health"] == "good"}
+    assert good == {
+        *("policy", "limits", "state", "receiver", "token", "worker", "in charge", "systemd")
+    }
+
+
 def test_a_purge_removes_configuration_and_state(machine: Machine) -> None:
     machine.make("uninstall PURGE=1")
 

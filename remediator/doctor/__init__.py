@@ -1,0 +1,1 @@
+"""Is the whole pipeline healthy, and if not, what mends it."""
