@@ -76,6 +76,11 @@ class Machine:
         """When the alert began that Prometheus has now."""
         return NOON - HOUR + self.firing[name] * MINUTE
 
+    def has_ended(self, alert: Alert) -> bool:
+        """Tell whether Prometheus has ended this very firing."""
+        name = alert.firing.fingerprint
+        return name in self.ended and self.alert(name).starts_at == alert.starts_at
+
     @contextmanager
     def worker(self, writes: int) -> Iterator[EngineSite]:
         """Give it a life that ends after so many writes, or when the block does."""
@@ -110,9 +115,19 @@ class _Stopping:
     def observe(self, alert: Alert, now: datetime, options: Options) -> Observation:
         target = Container(alert.labels["container_id"], alert.starts_at)
         gone = any(stop.target == target.key for stop in self._machine.ledger)
-        verdicts = {Source.DOCKER: Verdict.GONE if gone else Verdict.AGREES}
+        has_ended = self._machine.has_ended(alert)
+        verdicts = {
+            Source.PROMETHEUS: Verdict.DISAGREES if has_ended else Verdict.AGREES,
+            Source.DOCKER: Verdict.GONE if gone else Verdict.AGREES,
+        }
         reports = tuple(Report(s, verdicts.get(s, Verdict.AGREES), "so") for s in THREE_SOURCES)
-        return Observation(at=now, target=target, reports=reports, confirmed_labels=alert.labels)
+        return Observation(
+            at=now,
+            target=target,
+            reports=reports,
+            confirmed_labels=alert.labels,
+            active_since=None if has_ended else alert.starts_at,
+        )
 
     def execute(self, task: Task, steps: Steps) -> str:
         machine, key = self._machine, task.target.key
@@ -237,6 +252,8 @@ def fullest(stops: list[Stop], window: timedelta) -> int:
 @given(st.sampled_from(POLICIES), lives)
 # Attempts that are planned in the very moment in which a person closes the breaker.
 @example(POLICIES[1], [([("deliver", ["a", "b", "c"]), ("command", "close-breaker")], 29)])
+# An end that nobody but the network side has seen.
+@example(POLICIES[1], [([("deliver", ["a", "b", "c"]), ("forge an end", "a")], 13)])
 def test_the_promises_hold_whatever_happens(
     policy: Policy, story: list[tuple[list[tuple[str, object]], int]]
 ) -> None:
