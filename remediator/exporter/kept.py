@@ -7,6 +7,7 @@ the worker, which wrote them, does not stop anything all the same.
 
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import closing
 from datetime import datetime, timedelta
@@ -20,6 +21,9 @@ from remediator.journal.journal import FILE, Journal
 log = logging.getLogger(__name__)
 
 _EVERY = timedelta(seconds=1)
+# A commit has its place in the log before it is on the disk, and only then can it be read: what has
+# changed lately is read again.
+_SETTLES_NS = 5_000_000_000
 _Version = tuple[tuple[int, int, int] | None, ...]
 
 
@@ -59,7 +63,9 @@ class Kept:
         known = self._read() if version[0] is not None else {}
         if known is None:
             return
-        self._version = version
+        newest = max((stamp[1] for stamp in version if stamp is not None), default=0)
+        if time.time_ns() - newest > _SETTLES_NS:
+            self._version = version
         if known != self._known:
             self._known = known
 
