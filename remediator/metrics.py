@@ -134,6 +134,16 @@ class WorkerMetrics:
         self.notices_waiting = Gauge(
             "remediator_notices_waiting", "Notices not yet sent.", registry=registry
         )
+        self.template_problems = Gauge(
+            "remediator_template_problems",
+            "Problems of a site's templates at the start; the built-in ones are used instead.",
+            registry=registry,
+        )
+        self.template_failures = Counter(
+            "remediator_template_failures",
+            "Notices for which a site's template failed, sent in the built-in words.",
+            registry=registry,
+        )
         self.errors = Counter(
             "remediator_errors",
             "Errors nobody foresaw; each is in the log with its traceback.",

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import yaml
 
+from remediator.config.digest import read_digest
 from remediator.config.page import PageSettings, read_page
 from remediator.config.reader import Read, Reader, read_nodes
 from remediator.config.units import parse_unit
+from remediator.core.notices import DigestRule
 from remediator.errors import SetupError
 
 _MiB = 1024 * 1024
@@ -63,6 +65,7 @@ class MailSettings:
 # What the units read, so that commands without a word about it mean the same installation.
 USUAL_FILE = Path("/etc/remediator/settings.yaml")
 _LEAST_KEPT = timedelta(days=60)
+_DIGEST = DigestRule()
 # What keeps a GPU open and can be stopped for a while, in the order in which it is stopped:
 # exporters before the engine that they ask (mig-parted's hooks.sh, and NVIDIA's packages). Not
 # here: nvidia-fabricmanager, which resets on Ampere's NVSwitch need, and nvidia-persistenced,
@@ -121,6 +124,8 @@ class Settings:
     wall: str = "owner"
     mail: MailSettings = MailSettings()
     page: PageSettings = field(default_factory=PageSettings)
+    digest: DigestRule = _DIGEST
+    templates_dir: Path | None = None
 
     @property
     def inbox_dir(self) -> Path:
@@ -306,6 +311,8 @@ SETTINGS_FIELDS: Mapping[str, tuple[str, Read]] = {
     "wall": ("wall", _one_of("owner", "everyone", "off")),
     "mail": ("mail", _mail),
     "page": ("page", read_page),
+    "digest": ("digest", read_digest),
+    "templates_dir": ("templates_dir", _path),
 }
 
 

@@ -1,10 +1,12 @@
-"""What people are told, as values: the text of each kind of notice.
+"""What people are told, as values: the kind of each notice, and the facts its text is made of.
 
-Whatever comes from a label is cleaned here: other people chose it, and it ends up in mails, on
-terminals and in logs.
+The words are templates (`remediator.notifiers.wording`), which a site may replace. Whatever comes
+from a label is cleaned here: other people chose it, and it ends up in mails, on terminals and in
+logs.
 """
 
 import enum
+import shlex
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,35 +19,15 @@ from remediator.core.lifecycle import Overstay, overstay_of
 from remediator.core.policy import Option, Rung
 
 _LONGEST_FIELD = 200
-_KEEP_IT = """\
-Still need it? Inside the container, run:
-
-    touch /workspace/.keep-alive
-"""
-_OPEN_LINK = """
-or open this page, which asks you once more:
-
-    {url}
-"""
-_EXTEND_IT = """
-or, where you may give commands on {host}:
-
-    remediator extend {incident} {example}
-
-That keeps it for up to {longest} at a time. Using the GPU, the CPU or the network again keeps it as
-well."""
+_MOST_EVIDENCE = 20
+# How long a notice that is nobody's hurry may wait for others of its kind; and a warning, as a
+# part of its notice period.
+_PATIENCE = timedelta(seconds=30)
+_PART_OF_NOTICE = 20
+# What a command that keeps a container asks for, where that much is allowed.
 _EXAMPLE = timedelta(hours=4)
-_SAVE_IT = """\
-A keep-alive does not change this. Save your work before then, such as a checkpoint in a mounted
-folder. You can start a new container at any time. If this one must go on, ask an administrator."""
-_START_IT = """\
-Still need it? Start it again:
 
-    docker start {title}
-
-What was written inside it and not to a mounted folder is lost with it; to keep some of that:
-
-    docker cp {title}:/path/inside ."""
+Fact = str | int | bool | tuple[str, ...]
 
 
 class NoticeKind(enum.Enum):
@@ -61,29 +43,32 @@ class NoticeKind(enum.Enum):
     BREAKER_OPENED = "breaker_opened"
 
 
+class WayOut(enum.Enum):
+    """What the reader can do about a notice; the values are for templates."""
+
+    KEEP = "keep"
+    SAVE = "save"
+    START = "start"
+    SHOW = "show"
+
+
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One notice to one recipient, through one notifier."""
+    """One notice to one recipient, through one notifier.
+
+    ``why`` and ``advice`` are its reason and its way out in a line each, for a digest; for
+    ``patience`` it may wait for others of its kind, and without any it is never part of a digest.
+    """
 
     kind: NoticeKind
     notifier: str
     recipient: str
     subject: str
     body: str
-
-    @classmethod
-    def of(cls, kind: str, notifier: str, recipient: str, subject: str, body: str) -> "Letter":
-        """Return a letter from plain texts, as the journal keeps them."""
-        return cls(NoticeKind(kind), notifier, recipient, subject, body)
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """What is to be told, before it is known to whom."""
-
-    kind: NoticeKind
-    subject: str
-    body: str
+    html: str = ""
+    why: str = ""
+    advice: str = ""
+    patience: timedelta = timedelta()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,102 +92,142 @@ class Matter:
     keep: WayToKeep = WayToKeep()
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What is to be told, before it is known to whom and in which words.
+
+    ``own`` are the facts that only this kind has; ``advice`` is the one thing to do about it.
+    """
+
+    kind: NoticeKind
+    matter: Matter
+    own: Mapping[str, Fact]
+    advice: str
+    patience: timedelta = timedelta()
+
+    @property
+    def facts(self) -> dict[str, Fact]:
+        """Everything a template may name, cleaned: no text of a label starts a line."""
+        matter = self.matter
+        lines = matter.evidence[:_MOST_EVIDENCE]
+        longest = matter.keep.longest
+        return {
+            "kind": self.kind.value,
+            "host": clean(matter.host),
+            "incident": matter.incident,
+            "title": clean(matter.title),
+            "owner": clean(matter.owner or ""),
+            "alert": clean(matter.alert),
+            "evidence": tuple(clean(line, 400) for line in lines),
+            "keep_url": matter.keep.url,
+            "keep_longest": in_hours(longest),
+            "keep_example": format_duration(min(_EXAMPLE, longest)),
+            **self.own,
+        }
+
+    @property
+    def why(self) -> str:
+        """The reason in one line."""
+        first = self.matter.evidence[:1]
+        return clean(": ".join((self.matter.alert, *first)), 400)
+
+
+@dataclass(frozen=True, slots=True)
+class DigestRule:
+    """So many notices of one kind that wait together go as one; they wait no longer than that."""
+
+    at_least: int = 3
+    within: timedelta = _PATIENCE
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A notice in words: one line, plain text of whole lines, and the same as HTML."""
+
+    subject: str
+    body: str
+    html: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One notice of a digest: when it was made, and what it said in a line each."""
+
+    at: datetime
+    subject: str
+    why: str
+    advice: str
+    incident: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """Notices of one kind to one recipient that are told as one."""
+
+    kind: NoticeKind
+    host: str
+    entries: tuple[Entry, ...]
+
+
 def warning(matter: Matter, rung: Rung, act_at: datetime, left: timedelta) -> Notice:
     """Return the notice that *rung* will be carried out, and how to prevent it."""
-    what = _done(rung.remediation, rung.options)
-    whose = "Your container " if _is_container(rung.remediation) else ""
-    overstay = overstay_of(matter.alert) if whose else None
-    over = "has reached its maximum runtime and " if overstay is Overstay.RUNTIME else ""
-    return Notice(
-        NoticeKind.WARNING,
-        f"{clean(matter.title)} on {clean(matter.host)} will be {what} in {humanize(left)}",
-        _body(
-            matter,
-            f"{whose}{clean(matter.title)} on {clean(matter.host)} {over}will be {what}"
-            f" at {_clock(act_at)}, in {humanize(left)}.",
-            _way_out(matter, overstay),
-        ),
-    )
+    is_container = _is_container(rung.remediation)
+    overstay = overstay_of(matter.alert) if is_container else None
+    way_out = _way_out(overstay)
+    own: dict[str, Fact] = {
+        "done": _done(rung.remediation, rung.options),
+        "at": _clock(act_at),
+        "left": humanize(left),
+        "is_container": is_container,
+        "over_runtime": overstay is Overstay.RUNTIME,
+        "way_out": way_out.value,
+    }
+    patience = min(_PATIENCE, left / _PART_OF_NOTICE)
+    return Notice(NoticeKind.WARNING, matter, own, _advice(matter, way_out), patience)
 
 
 def acted(matter: Matter, remediation: str, options: Mapping[str, Option], outcome: str) -> Notice:
     """Return the notice that something was done and has been verified."""
-    what = _done(remediation, options)
-    return Notice(
-        NoticeKind.ACTED,
-        f"{clean(matter.title)} on {clean(matter.host)} was {what}",
-        _body(
-            matter,
-            f"{clean(matter.title)} on {clean(matter.host)} was {what}: {clean(outcome)}.",
-            _FILES_STAY if _is_container(remediation) else _SHOW.format(matter),
-        ),
-    )
+    own: dict[str, Fact] = {
+        "done": _done(remediation, options),
+        "outcome": clean(outcome),
+        "is_container": _is_container(remediation),
+    }
+    return Notice(NoticeKind.ACTED, matter, own, _show(matter), _PATIENCE)
 
 
 def failed(matter: Matter, remediation: str, message: str) -> Notice:
     """Return the notice that something was tried and did not do what it should."""
-    return Notice(
-        NoticeKind.FAILED,
-        f"{remediation} failed for {clean(matter.title)} on {clean(matter.host)}",
-        _body(
-            matter, f"{remediation} did not succeed: {clean(message, 800)}.", _SHOW.format(matter)
-        ),
-    )
+    own: dict[str, Fact] = {"remediation": remediation, "message": clean(message, 800)}
+    return Notice(NoticeKind.FAILED, matter, own, _show(matter))
 
 
 def restored(matter: Matter, remediation: str, outcome: str) -> Notice:
     """Return the notice that what a remediation did has been put back."""
-    return Notice(
-        NoticeKind.RESTORED,
-        f"{remediation} has ended for {clean(matter.title)} on {clean(matter.host)}",
-        _body(
-            matter,
-            f"Nothing asks for it any more, and {remediation} has ended: {clean(outcome)}.",
-            _SHOW.format(matter),
-        ),
-    )
+    own: dict[str, Fact] = {"remediation": remediation, "outcome": clean(outcome)}
+    return Notice(NoticeKind.RESTORED, matter, own, _show(matter), _PATIENCE)
 
 
 def escalated(matter: Matter, because: str) -> Notice:
     """Return the notice that a person has to look."""
-    return Notice(
-        NoticeKind.ESCALATED,
-        f"{clean(matter.title)} on {clean(matter.host)} needs a person",
-        _body(matter, f"Remediator has come to its end: {clean(because)}.", _SHOW.format(matter)),
-    )
+    return Notice(NoticeKind.ESCALATED, matter, {"because": clean(because)}, _show(matter))
 
 
 def approval_wanted(matter: Matter, rung: Rung, within: timedelta) -> Notice:
-    """Return the question whether *rung* may be carried out."""
-    name = f"{clean(matter.title)} on {clean(matter.host)}"
-    return Notice(
-        NoticeKind.APPROVAL_WANTED,
-        f"May {name} be {_done(rung.remediation, rung.options)}?",
-        _body(
-            matter,
-            f"{rung.remediation} of {name} waits for your approval, for {humanize(within)}."
-            " Nothing is done without it.",
-            f"Approve or reject it with one of:\n\n"
-            f"    remediator approve {matter.incident}\n"
-            f'    remediator reject {matter.incident} "why not"',
-        ),
-    )
+    """Return the question whether *rung* may be carried out, which waits for *within*."""
+    own: dict[str, Fact] = {
+        "done": _done(rung.remediation, rung.options),
+        "remediation": rung.remediation,
+        "within": humanize(within),
+    }
+    advice = f"remediator approve {matter.incident}"
+    return Notice(NoticeKind.APPROVAL_WANTED, matter, own, advice)
 
 
 def breaker_opened(matter: Matter, because: str) -> Notice:
     """Return the notice that nothing destructive is done any more until a person has looked."""
-    return Notice(
-        NoticeKind.BREAKER_OPENED,
-        f"The breaker on {clean(matter.host)} is open: nothing is stopped any more",
-        _body(
-            matter,
-            f"{clean(because)}. Nothing destructive is done on {clean(matter.host)} until"
-            " somebody closes the breaker; people are still told.",
-            "See what was done, and close it when you are content:\n\n"
-            "    remediator incidents list\n"
-            '    remediator close-breaker "what you found"',
-        ),
-    )
+    own: dict[str, Fact] = {"because": clean(because)}
+    return Notice(NoticeKind.BREAKER_OPENED, matter, own, "remediator incidents list")
 
 
 def informed(matter: Matter, summary: str, *, keepable: bool = False) -> Notice:
@@ -210,15 +235,9 @@ def informed(matter: Matter, summary: str, *, keepable: bool = False) -> Notice:
 
     *keepable* says that it is about a container, which its owner can keep.
     """
-    return Notice(
-        NoticeKind.INFORMED,
-        f"{clean(matter.alert)}: {clean(matter.title)} on {clean(matter.host)}",
-        _body(
-            matter,
-            clean(summary, 400) or f"{clean(matter.alert)} fires.",
-            how_to_keep(matter) if keepable else _SHOW.format(matter),
-        ),
-    )
+    own: dict[str, Fact] = {"summary": clean(summary, 400), "keepable": keepable}
+    advice = _advice(matter, WayOut.KEEP if keepable else WayOut.SHOW)
+    return Notice(NoticeKind.INFORMED, matter, own, advice, _PATIENCE)
 
 
 def clean(text: str, longest: int = _LONGEST_FIELD) -> str:
@@ -239,48 +258,42 @@ def _done(remediation: str, options: Mapping[str, Option]) -> str:
     return f"{done} and removed" if removes else done
 
 
-def _way_out(matter: Matter, overstay: Overstay | None) -> str:
+def _way_out(overstay: Overstay | None) -> WayOut:
     """Return what the owner of a container can do before something is done to it."""
     match overstay:
         case Overstay.IDLE:
-            return how_to_keep(matter)
+            return WayOut.KEEP
         case Overstay.RUNTIME:
-            return _SAVE_IT
+            return WayOut.SAVE
         case Overstay.NEVER_STARTED | Overstay.STOPPED:
-            return _START_IT.format(title=clean(matter.title))
+            return WayOut.START
         case None:
-            return _SHOW.format(matter)
+            return WayOut.SHOW
         case _:
             assert_never(overstay)
 
 
-def how_to_keep(matter: Matter) -> str:
-    """Return what the owner of a container can do so that it is not stopped for being idle."""
-    link = _OPEN_LINK.format(url=matter.keep.url) if matter.keep.url else ""
-    command = _EXTEND_IT.format(
-        host=clean(matter.host),
-        incident=matter.incident,
-        example=format_duration(min(_EXAMPLE, matter.keep.longest)),
-        longest=in_hours(matter.keep.longest),
-    )
-    return f"{_KEEP_IT}{link}{command}"
+def _advice(matter: Matter, way_out: WayOut) -> str:
+    match way_out:
+        case WayOut.KEEP:
+            return matter.keep.url or "touch /workspace/.keep-alive"
+        case WayOut.SAVE:
+            return "save your work"
+        case WayOut.START:
+            # To be pasted into a shell, as it stands there.
+            return f"docker start {shlex.quote(clean(matter.title))}"
+        case WayOut.SHOW:
+            return _show(matter)
+        case _:
+            assert_never(way_out)
+
+
+def _show(matter: Matter) -> str:
+    return f"remediator incidents show {matter.incident}"
 
 
 def _is_container(remediation: str) -> bool:
     return offer_of(remediation).kind is Kind.CONTAINER
-
-
-_FILES_STAY = "Files in mounted folders are untouched. You can start a new container at any time."
-_SHOW = "See everything it knows and did with:\n\n    remediator incidents show {0.incident}"
-
-
-def _body(matter: Matter, what: str, then: str) -> str:
-    evidence = "\n".join(f"  - {clean(line, 400)}" for line in matter.evidence)
-    why = f"Why: {clean(matter.alert)}\n{evidence}" if evidence else f"Why: {clean(matter.alert)}"
-    return (
-        f"{what}\n\n{why}\n\n{then}\n\n-- \nRemediator on {clean(matter.host)},"
-        f" incident {matter.incident}\n"
-    )
 
 
 def _clock(at: datetime) -> str:

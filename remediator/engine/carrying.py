@@ -17,7 +17,7 @@ from remediator.core.policy import Audience, PolicyRule
 from remediator.engine.epilog import Epilog
 from remediator.engine.keeping import way_to_keep, why_kept
 from remediator.engine.parts import EngineParts
-from remediator.engine.telling import letters
+from remediator.engine.telling import tell
 from remediator.errors import (
     EffectUnknownError,
     JournalError,
@@ -322,9 +322,7 @@ class Carrying:
             notice = notices.informed(matter, summary, keepable=keepable)
         else:
             notice = notices.acted(matter, record.remediation, record.task.options, message)
-        rows = letters(notice, self._parts.directory, audiences, incident.owner)
-        self._parts.journal.notices.put(incident.id, rows, now)
-        self._parts.metrics.notices_made.labels(notice.kind.value).inc()
+        tell(self._parts, notice, audiences)
 
     def _evidence(self, incident: int) -> tuple[str, ...]:
         """Return what the sources said when it was decided to act."""

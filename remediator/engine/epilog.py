@@ -15,7 +15,7 @@ from remediator.core.attempts import AttemptState
 from remediator.core.policy import Audience
 from remediator.core.targets import subject_of
 from remediator.engine.parts import EngineParts
-from remediator.engine.telling import letters
+from remediator.engine.telling import tell
 from remediator.errors import SourceError
 from remediator.journal.attempts import AttemptRecord
 from remediator.remediations.interface import LeavesGpus
@@ -85,7 +85,7 @@ class Epilog:
             return finding.says
         because = finding.tell or ("" if rule else "no policy rule is about it")
         if because:
-            self._tell(incident, finding, hint, because, now)
+            self._tell(incident, finding, hint, because)
         log.info("attempt %s: epilog: incident %s: %s", record.id, incident, finding.says)
         return f"{finding.says} (see incident {incident})"
 
@@ -95,9 +95,7 @@ class Epilog:
         named = (firing.alert.labels.get("instance") for firing in firings)
         return next((instance for instance in named if instance), None)
 
-    def _tell(
-        self, incident: int, finding: Finding, hint: Alert, because: str, now: datetime
-    ) -> None:
+    def _tell(self, incident: int, finding: Finding, hint: Alert, because: str) -> None:
         """Tell the administrators, once for each incident."""
         self._journal.incidents.name(incident, finding.title, None)
         if not self._journal.incidents.settle_once(incident, "notified"):
@@ -111,6 +109,4 @@ class Epilog:
             evidence=(hint.annotations["description"],),
         )
         notice = notices.informed(matter, f"{finding.says}; {because}.")
-        rows = letters(notice, self._parts.directory, (Audience.ADMINS,), None)
-        self._journal.notices.put(incident, rows, now)
-        self._parts.metrics.notices_made.labels(notice.kind.value).inc()
+        tell(self._parts, notice, (Audience.ADMINS,))

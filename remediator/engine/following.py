@@ -13,7 +13,7 @@ from remediator.core.policy import Audience, PolicyRule
 from remediator.core.targets import Target
 from remediator.engine.keeping import way_to_keep
 from remediator.engine.parts import EngineParts
-from remediator.engine.telling import letters
+from remediator.engine.telling import tell
 from remediator.journal.incidents import FiringRecord, Incident
 
 
@@ -93,7 +93,7 @@ class Following:
             held.incident.id, held.record.alert.firing, held.target.key, due.policy_rule, now
         )
         notice = notices.warning(held.matter, due.rung, now + warn.before, warn.before)
-        self._tell(held, notice, warn.tell)
+        tell(self._parts, notice, warn.tell)
 
     def _ask(self, held: _Held) -> None:
         """Ask the administrators whether what is due may be done; once, until that is over."""
@@ -105,30 +105,25 @@ class Following:
         question = Approval(due.policy_rule, due.number, held.target.key, now, now + within)
         self._journal.approvals.ask(held.incident.id, due.rung.remediation, question)
         notice = notices.approval_wanted(held.matter, due.rung, within)
-        self._tell(held, notice, held.rule.escalate)
+        tell(self._parts, notice, held.rule.escalate)
 
     def _open_breaker(self, held: _Held) -> None:
         opens = held.hold.opens
         if opens and self._journal.operations.open_breaker(opens, self._parts.clock.now()):
             notice = notices.breaker_opened(held.matter, held.hold.because)
-            self._tell(held, notice, (Audience.ADMINS,))
+            tell(self._parts, notice, (Audience.ADMINS,))
 
     def _escalate(self, held: _Held) -> None:
         if self._journal.incidents.settle_once(held.incident.id, "escalated"):
             notice = notices.escalated(held.matter, held.hold.because)
-            self._tell(held, notice, held.rule.escalate)
+            tell(self._parts, notice, held.rule.escalate)
 
     def _notify(self, held: _Held) -> None:
         if held.incident.outcome is None and _would_act(held.hold):
             keepable = keep_alive_helps(held.matter.alert)
             notice = notices.informed(held.matter, held.hold.because, keepable=keepable)
-            self._tell(held, notice, held.rule.tell)
+            tell(self._parts, notice, held.rule.tell)
             self._journal.incidents.settle(held.incident.id, "notified")
-
-    def _tell(self, held: _Held, notice: notices.Notice, audiences: tuple[Audience, ...]) -> None:
-        rows = letters(notice, self._parts.directory, audiences, held.matter.owner)
-        self._journal.notices.put(held.incident.id, rows, self._parts.clock.now())
-        self._parts.metrics.notices_made.labels(notice.kind.value).inc()
 
     def _matter_of(
         self, incident: Incident, record: FiringRecord, seen: Observation, target: Target

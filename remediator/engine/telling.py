@@ -1,39 +1,29 @@
-"""Make letters of notices: one row of the outbox for each person to tell."""
+"""Put notices into the outbox: words, and one row for each person to tell."""
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Iterable
 
 from remediator.core.notices import Letter, Notice
 from remediator.core.policy import Audience
+from remediator.engine.parts import EngineParts
 
 
-class Addressee(Protocol):
-    """One addressee of one notifier."""
-
-    @property
-    def notifier(self) -> str:
-        """The notifier that reaches them."""
-        ...
-
-    @property
-    def address(self) -> str:
-        """What that notifier needs to know of them."""
-        ...
-
-
-class Directory(Protocol):
-    """Knows how people are reached."""
-
-    def recipients(self, audiences: Iterable[Audience], owner: str | None) -> Sequence[Addressee]:
-        """Return everybody to tell."""
-        ...
-
-
-def letters(
-    notice: Notice, directory: Directory, audiences: Iterable[Audience], owner: str | None
-) -> list[Letter]:
-    """Return *notice* addressed to everybody in *audiences*."""
-    return [
-        Letter(notice.kind, to.notifier, to.address, notice.subject, notice.body)
-        for to in directory.recipients(audiences, owner)
+def tell(parts: EngineParts, notice: Notice, audiences: Iterable[Audience]) -> None:
+    """Have everybody in *audiences* told; call it in the transaction that makes it true."""
+    matter = notice.matter
+    text = parts.wording.write(notice)
+    letters = [
+        Letter(
+            kind=notice.kind,
+            notifier=to.notifier,
+            recipient=to.address,
+            subject=text.subject,
+            body=text.body,
+            html=text.html,
+            why=notice.why,
+            advice=notice.advice,
+            patience=min(notice.patience, parts.digest.within),
+        )
+        for to in parts.directory.recipients(audiences, matter.owner)
     ]
+    parts.journal.notices.put(matter.incident, letters, parts.clock.now())
+    parts.metrics.notices_made.labels(notice.kind.value).inc()

@@ -11,7 +11,7 @@ from remediator.core.attempts import AttemptState, Stack
 from remediator.core.policy import Audience, PolicyRule
 from remediator.engine.carrying import StepLog
 from remediator.engine.parts import EngineParts
-from remediator.engine.telling import letters
+from remediator.engine.telling import tell
 from remediator.errors import JournalError, RemediationError, SourceError
 from remediator.journal.attempts import AttemptRecord
 from remediator.remediations.interface import Lasting
@@ -66,7 +66,7 @@ class Undoing:
         else:
             # Of what never took effect people have heard that it failed.
             is_news = steps.begun or record.state is AttemptState.SUCCEEDED
-            self._end(record, result, tell=is_news)
+            self._end(record, result, is_news=is_news)
         return True
 
     def _record(self, attempt: int) -> AttemptRecord:
@@ -88,13 +88,13 @@ class Undoing:
             remaining=tuple(self._record(number).task for number, remains in stack if remains),
         )
 
-    def _end(self, record: AttemptRecord, result: str, *, tell: bool) -> None:
+    def _end(self, record: AttemptRecord, result: str, *, is_news: bool) -> None:
         with self._parts.journal.transaction():
             self._lasting.end(record.id, result, self._parts.clock.now())
             rule, matter = self._rule(record), self._matter(record)
-            if tell and matter is not None:
+            if is_news and matter is not None:
                 notice = notices.restored(matter, record.remediation, result)
-                self._tell(notice, matter, rule.tell if rule else (Audience.ADMINS,))
+                tell(self._parts, notice, rule.tell if rule else (Audience.ADMINS,))
         log.info(
             "attempt %s: %s has ended: %s",
             record.id,
@@ -116,7 +116,7 @@ class Undoing:
             return
         message = f"what it did cannot be put back: {why}; it is tried again"
         notice = notices.failed(matter, record.remediation, message)
-        self._tell(notice, matter, rule.escalate if rule else (Audience.ADMINS,))
+        tell(self._parts, notice, rule.escalate if rule else (Audience.ADMINS,))
 
     def _matter(self, record: AttemptRecord) -> notices.Matter | None:
         incident = self._parts.journal.incidents.incident(record.incident)
@@ -135,10 +135,3 @@ class Undoing:
     def _rule(self, record: AttemptRecord) -> PolicyRule | None:
         rules = self._parts.policy().rules
         return next((rule for rule in rules if rule.name == record.policy_rule), None)
-
-    def _tell(
-        self, notice: notices.Notice, matter: notices.Matter, audiences: tuple[Audience, ...]
-    ) -> None:
-        rows = letters(notice, self._parts.directory, audiences, matter.owner)
-        self._parts.journal.notices.put(matter.incident, rows, self._parts.clock.now())
-        self._parts.metrics.notices_made.labels(notice.kind.value).inc()

@@ -63,6 +63,12 @@ class Journal:
         """Open the journal in *folder* for looking; JournalError while there is none."""
         return cls(open_reader(folder / FILE, JournalError, __package__ or ""))
 
+    @property
+    def name(self) -> str:
+        """What tells this journal from one that was made anew in its place."""
+        row = self._database.row("SELECT name FROM identity")
+        return str(row["name"]) if row else ""
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Make all writes inside the block one: all of them durable, or none."""
@@ -81,9 +87,8 @@ class Journal:
 
     def _check(self, path: Path) -> None:
         """Compare with the high-water mark, and keep it from now on."""
-        row = self._database.row("SELECT name FROM identity")
         try:
-            mark = self._mark = HighWaterMark(path, row["name"] if row else "")
+            mark = self._mark = HighWaterMark(path, self.name)
         except OSError as error:
             self._database.close()
             raise JournalError(f"{path}: {error.strerror}") from error

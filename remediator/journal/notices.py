@@ -1,15 +1,22 @@
 """The outbox: notices wait here until somebody has been told."""
 
+import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from remediator.core.notices import Letter
+from remediator.core.notices import Letter, NoticeKind
 from remediator.database import Database, maybe, moment, stamp
+
+_MOST_IN_DIGEST = 100
 
 
 @dataclass(frozen=True, slots=True)
 class NoticeRecord:
-    """One notice to one recipient, and what became of it."""
+    """One notice to one recipient, and what became of it.
+
+    ``digest`` is the lowest id of those that are told as one, if it is told so.
+    """
 
     id: int
     incident: int | None
@@ -19,6 +26,7 @@ class NoticeRecord:
     tries: int
     sent_at: datetime | None
     result: str | None
+    digest: int | None = None
 
 
 class Notices:
@@ -28,12 +36,17 @@ class Notices:
         self._database = database
 
     def put(self, incident: int | None, letters: list[Letter], now: datetime) -> None:
-        """Have *letters* sent; call it in the transaction that makes true what they say."""
+        """Have *letters* sent; call it in the transaction that makes true what they say.
+
+        The first of its kind goes at once. One that comes within its patience after another waits,
+        so that it goes together with those that wait as well.
+        """
         with self._database.transaction() as connection:
-            connection.executemany(
-                "INSERT INTO notice (incident, kind, notifier, recipient, subject, body,"
-                " created_at, next_try_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [
+            for letter in letters:
+                connection.execute(
+                    "INSERT INTO notice (incident, kind, notifier, recipient, subject, body, html,"
+                    " why, advice, patience, created_at, next_try_at)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         incident,
                         letter.kind.value,
@@ -41,12 +54,14 @@ class Notices:
                         letter.recipient,
                         letter.subject,
                         letter.body,
+                        letter.html,
+                        letter.why,
+                        letter.advice,
+                        letter.patience.total_seconds(),
                         stamp(now),
-                        stamp(now),
-                    )
-                    for letter in letters
-                ],
-            )
+                        stamp(_first_try(connection, letter, now)),
+                    ),
+                )
 
     def due(self, notifier: str, now: datetime, most: int = 32) -> list[NoticeRecord]:
         """Return what *notifier* has to send by *now*, the oldest first."""
@@ -55,34 +70,66 @@ class Notices:
             (notifier, stamp(now), most),
         )
 
+    def together_with(self, notice: NoticeRecord) -> list[NoticeRecord]:
+        """Return what can be told as one with a notice, itself included, the oldest first.
+
+        What was told as one once stays so: its second copy must be the same.
+        """
+        end = "AND state = 'pending' ORDER BY id LIMIT ?"
+        if notice.digest is not None:
+            return self._records(f"WHERE digest = ? {end}", (notice.digest, _MOST_IN_DIGEST))
+        letter = notice.letter
+        return self._records(
+            "WHERE recipient = ? AND notifier = ? AND kind = ?"
+            f" AND digest IS NULL AND patience > 0 {end}",
+            (letter.recipient, letter.notifier, letter.kind.value, _MOST_IN_DIGEST),
+        )
+
     def of_incident(self, incident: int) -> list[NoticeRecord]:
         """Return the notices of an incident in order."""
         return self._records("WHERE incident = ? ORDER BY id", (incident,))
 
-    def try_again(self, notice: int, at: datetime, why: str) -> None:
-        """Leave a notice waiting until *at*. Called before each try too: a crash retries it."""
-        self._update("tries = tries + 1, next_try_at = ?, result = ?", (stamp(at), why, notice))
+    def try_again(self, notices: Sequence[int], at: datetime, why: str) -> None:
+        """Leave notices waiting until *at*. Called before each try too: a crash retries them.
 
-    def note(self, notice: int, why: str) -> None:
+        Several are one digest from then on.
+        """
+        digest = min(notices) if len(notices) > 1 else None
+        self._update(
+            "tries = tries + 1, next_try_at = ?, result = ?, digest = coalesce(digest, ?)",
+            (stamp(at), why, digest),
+            notices,
+        )
+
+    def note(self, notices: Sequence[int], why: str) -> None:
         """Keep why the last try was in vain."""
-        self._update("result = ?", (why, notice))
+        self._update("result = ?", (why,), notices)
 
-    def sent(self, notice: int, now: datetime, result: str) -> None:
-        """Settle a notice that was sent."""
-        self._update("state = 'sent', sent_at = ?, result = ?", (stamp(now), result, notice))
+    def sent(self, notices: Sequence[int], now: datetime, result: str) -> None:
+        """Settle notices that were sent."""
+        self._update("state = 'sent', sent_at = ?, result = ?", (stamp(now), result), notices)
 
     def failed(self, notice: int, why: str) -> None:
         """Settle a notice that can never be sent."""
-        self._update("state = 'failed', result = ?", (why, notice))
+        self._update("state = 'failed', result = ?", (why,), (notice,))
+
+    def part(self, notices: Sequence[int], now: datetime, why: str) -> None:
+        """Have what was one digest sent one by one."""
+        self._update(
+            "digest = NULL, patience = 0, next_try_at = ?, result = ?", (stamp(now), why), notices
+        )
 
     def waiting(self) -> int:
         """Return how many notices wait to be sent."""
         row = self._database.row("SELECT count(*) AS n FROM notice WHERE state = 'pending'")
         return int(row["n"]) if row else 0
 
-    def _update(self, changes: str, parameters: tuple[object, ...]) -> None:
+    def _update(self, changes: str, values: tuple[object, ...], notices: Sequence[int]) -> None:
         with self._database.transaction() as connection:
-            connection.execute(f"UPDATE notice SET {changes} WHERE id = ?", parameters)  # noqa: S608
+            connection.executemany(
+                f"UPDATE notice SET {changes} WHERE id = ?",  # noqa: S608
+                [(*values, notice) for notice in notices],
+            )
 
     def _records(self, where: str, parameters: tuple[object, ...]) -> list[NoticeRecord]:
         rows = self._database.rows(f"SELECT * FROM notice {where}", parameters)  # noqa: S608
@@ -90,14 +137,49 @@ class Notices:
             NoticeRecord(
                 id=row["id"],
                 incident=row["incident"],
-                letter=Letter.of(
-                    row["kind"], row["notifier"], row["recipient"], row["subject"], row["body"]
-                ),
+                letter=_letter(row),
                 created_at=moment(row["created_at"]),
                 state=row["state"],
                 tries=row["tries"],
                 sent_at=maybe(moment, row["sent_at"]),
                 result=row["result"],
+                digest=row["digest"],
             )
             for row in rows
         ]
+
+
+def _first_try(connection: sqlite3.Connection, letter: Letter, now: datetime) -> datetime:
+    """Return when to send a new letter: with those that wait already, if any do."""
+    if not letter.patience:
+        return now
+    at_last = now + letter.patience
+    newest, earliest = connection.execute(
+        "SELECT max(created_at), min(CASE WHEN state = 'pending' AND tries = 0"
+        " AND next_try_at > ? THEN next_try_at END) FROM notice"
+        " WHERE recipient = ? AND notifier = ? AND kind = ? AND created_at > ?",
+        (
+            stamp(now),
+            letter.recipient,
+            letter.notifier,
+            letter.kind.value,
+            stamp(now - letter.patience),
+        ),
+    ).fetchone()
+    if newest is None:
+        return now
+    return min(at_last, moment(earliest)) if earliest else at_last
+
+
+def _letter(row: sqlite3.Row) -> Letter:
+    return Letter(
+        kind=NoticeKind(row["kind"]),
+        notifier=row["notifier"],
+        recipient=row["recipient"],
+        subject=row["subject"],
+        body=row["body"],
+        html=row["html"],
+        why=row["why"],
+        advice=row["advice"],
+        patience=timedelta(seconds=row["patience"]),
+    )

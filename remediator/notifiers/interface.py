@@ -8,10 +8,14 @@ from remediator.core.notices import Letter
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A letter on its way: ``number`` never changes, so that a second copy can be recognised."""
+    """A letter on its way.
 
-    number: int
-    incident: int | None
+    ``name`` never changes and no other letter of any journal has it, so that a second copy can be
+    recognised; ``thread`` is the same for all letters of one incident.
+    """
+
+    name: str
+    thread: str | None
     host: str
     letter: Letter
 

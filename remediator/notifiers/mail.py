@@ -96,20 +96,26 @@ def compose(envelope: Envelope, sender: str) -> EmailMessage:
     letter = envelope.letter
     host = clean(envelope.host)
     # In the id of a mail only ASCII without spaces and brackets is allowed.
-    place = _NOT_IN_IDS.sub("-", host).strip("-.") or "localhost"
+    place = f"remediator@{_NOT_IN_IDS.sub('-', host).strip('-.') or 'localhost'}"
     message = EmailMessage()
     message["From"] = sender
     message["To"] = letter.recipient
     message["Subject"] = clean(f"[{host}] {letter.subject}")
     message["Date"] = formatdate(localtime=True)
-    message["Message-ID"] = f"<notice-{envelope.number}.remediator@{place}>"
-    if envelope.incident is not None:
-        thread = f"<incident-{envelope.incident}.remediator@{place}>"
+    message["Message-ID"] = f"<{envelope.name}.{place}>"
+    if envelope.thread is not None:
+        thread = f"<{envelope.thread}.{place}>"
         message["In-Reply-To"] = thread
         message["References"] = thread
+    # Nobody is to answer it by a program: RFC 3834, what came before it, and Exchange's own.
     message["Auto-Submitted"] = "auto-generated"
+    message["Precedence"] = "bulk"
+    message["X-Auto-Response-Suppress"] = "All"
+    message["List-Id"] = f"Remediator on {place.partition('@')[2]} <{place.replace('@', '.')}>"
     message["X-Remediator-Kind"] = letter.kind.value
     message.set_content(letter.body)
+    if letter.html:
+        message.add_alternative(letter.html, subtype="html")
     return message
 
 

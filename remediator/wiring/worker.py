@@ -35,6 +35,7 @@ from remediator.notifiers.mail import Mail
 from remediator.notifiers.wall import Wall
 from remediator.readiness import tell_ready
 from remediator.wiring.keep_links import KeepLinks, key_file_of
+from remediator.wiring.notices import make_wording
 from remediator.wiring.policy_file import PolicyFile
 from remediator.wiring.quiesce import MadeQuiesce, make_quiesce
 from remediator.wiring.remediations import make_keepable, make_remediations
@@ -76,14 +77,16 @@ def make_worker(
         containers=make_keepable(settings, limits),
         links=KeepLinks(settings.page_url, LinkKey(key_file_of(settings))),
         directory=AddressBook(settings.mail, settings.wall),
+        wording=make_wording(settings, metrics),
         metrics=metrics,
         clock=clock,
         recheck=settings.recheck,
         clock_watch=ClockWatch(journal, clock),
         keep=settings.keep_incidents,
+        digest=settings.digest,
     )
     notifiers: list[Notifier] = [Wall(), Mail(settings.mail)]
-    outboxes = [Outbox(n, journal, clock, metrics, settings.host) for n in notifiers]
+    outboxes = [Outbox(notifier, parts) for notifier in notifiers]
     settings.inbox_dir.mkdir(parents=True, exist_ok=True)
     bell = Bell(settings.inbox_dir)
     worker = Worker(

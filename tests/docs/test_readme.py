@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from remediator.cli.main import make_parser
+from remediator.config.digest import DIGEST_FIELDS
 from remediator.config.page import PAGE_FIELDS
 from remediator.config.policy import POLICY_FIELDS, RULE_FIELDS, RUNG_FIELDS
 from remediator.config.settings import ENVIRONMENT, MAIL_FIELDS, SETTINGS_FIELDS, Settings
@@ -27,6 +28,7 @@ POLICY_KEYS = [
 SETTINGS = [
     *SETTINGS_FIELDS,
     *(f"mail.{name}" for name in MAIL_FIELDS),
+    *(f"digest.{name}" for name in DIGEST_FIELDS),
     *(f"page.{name}" for name in PAGE_FIELDS),
 ]
 

@@ -36,7 +36,7 @@ def envelope(
     number: int = 7,
 ) -> Envelope:
     letter = Letter(NoticeKind.ACTED, notifier, recipient, subject, body)
-    return Envelope(number, 3, "gpu1", letter)
+    return Envelope(f"notice-{number}.ab12", "incident-3.ab12", "gpu1", letter)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_second_copy_has_the_same_id_and_an_incident_is_a_thread(
     ids = [mail.message["Message-ID"] for mail in mail_server.messages]
     threads = {mail.message["References"] for mail in mail_server.messages}
     assert ids[0] == ids[1] != ids[2]
-    assert threads == {"<incident-3.remediator@gpu1>"}
+    assert threads == {"<incident-3.ab12.remediator@gpu1>"}
 
 
 def test_hostile_text_adds_no_header_and_no_recipient(

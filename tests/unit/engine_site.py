@@ -18,7 +18,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from remediator.core.alerts import Alert
-from remediator.core.notices import NoticeKind
+from remediator.core.notices import DigestRule, NoticeKind
 from remediator.core.policy import Limit, Policy, Rung
 from remediator.database import Database, open_writer
 from remediator.engine.carrying import Carrying, Unproven
@@ -37,6 +37,8 @@ from remediator.journal import journal as journals
 from remediator.journal.journal import Journal
 from remediator.journal.operations import CommandRecord
 from remediator.metrics import WorkerMetrics
+from remediator.notifiers.templates import Templates
+from remediator.notifiers.wording import Wording
 from remediator.remediations.interface import Remediation
 from tests.builders import SECOND, a_policy, a_rule, a_rung
 from tests.fakes import FakeDirectory, FakeNotifier, FakeRemediation, HandClock
@@ -82,7 +84,9 @@ class EngineSite:
         remediations: Mapping[str, Remediation] | None = None,
         clock: HandClock | None = None,
         database: Database | None = None,
+        *,
         inbox_folder: Path | None = None,
+        digest: DigestRule | None = None,
     ) -> None:
         self.folder = folder
         self.inbox_folder = inbox_folder or folder
@@ -104,10 +108,12 @@ class EngineSite:
             containers=self.containers,
             links=self.links,
             directory=FakeDirectory(),
+            wording=Wording(Templates(), _nothing),
             metrics=self.metrics,
             clock=self.clock,
             recheck=15 * SECOND,
             clock_watch=ClockWatch(self.journal, self.clock),
+            digest=digest or DigestRule(),
         )
         self.stopping = threading.Event()
         self.intake = Intake(self.parts)
@@ -119,7 +125,7 @@ class EngineSite:
         self.outboxes = [self.outbox(self.mail), self.outbox(self.wall)]
 
     def outbox(self, notifier: FakeNotifier) -> Outbox:
-        return Outbox(notifier, self.journal, self.clock, self.metrics, "gpu1")
+        return Outbox(notifier, self.parts)
 
     def close(self) -> None:
         self.inbox.close()
@@ -250,6 +256,10 @@ class RunningWorker:
 
     def _run(self, grace: timedelta) -> None:
         self.finished = self._worker.run(grace)
+
+
+def _nothing() -> None:
+    """Do nothing about a template that fails: there is none."""
 
 
 def open_journal(folder: Path) -> Database:

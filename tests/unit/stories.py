@@ -60,9 +60,9 @@ def write_a_story(journal: Journal) -> int:
         Letter(NoticeKind.ACTED, "wall", "alice", "it was stopped", "…"),
     ]
     outbox.put(incident, letters, at + 4 * SECOND)
-    outbox.sent(1, at + 5 * SECOND, "250 OK")
-    outbox.try_again(2, at + MINUTE, "being sent")
-    outbox.note(2, "connection refused")
+    outbox.sent([1], at + 5 * SECOND, "250 OK")
+    outbox.try_again([2], at + MINUTE, "being sent")
+    outbox.note([2], "connection refused")
     incidents.settle(incident, "stop-container succeeded")
     gone = an_alert({"container": TITLE}, status=Status.RESOLVED)
     incidents.attach(

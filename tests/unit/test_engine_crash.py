@@ -80,7 +80,7 @@ class World:
         finally:
             self.writes = self.mortal.writes
             self.acted += [
-                f"{e.number} {e.letter.kind.value} {e.letter.recipient}"
+                f"{e.name} {e.letter.kind.value} {e.letter.recipient}"
                 for notifier in (site.mail, site.wall)
                 for e in notifier.sent
             ]

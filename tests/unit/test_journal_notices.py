@@ -60,8 +60,8 @@ def test_each_notifier_gets_its_own_letters(journal: Journal) -> None:
 def test_a_letter_that_was_put_off_rests_and_holds_no_other_up(journal: Journal) -> None:
     journal.notices.put(1, [a_letter("a"), a_letter("b")], NOON)
 
-    journal.notices.try_again(1, NOON + 5 * MINUTE, "no answer")
-    journal.notices.note(1, "connection refused")
+    journal.notices.try_again([1], NOON + 5 * MINUTE, "no answer")
+    journal.notices.note([1], "connection refused")
 
     assert due(journal) == ["b"]
     assert due(journal, 5) == ["a", "b"]
@@ -73,7 +73,7 @@ def test_a_letter_that_was_put_off_rests_and_holds_no_other_up(journal: Journal)
 def test_a_settled_letter_is_never_sent_again(journal: Journal) -> None:
     journal.notices.put(1, [a_letter("a"), a_letter("b")], NOON)
 
-    journal.notices.sent(1, NOON + MINUTE, "250 OK")
+    journal.notices.sent([1], NOON + MINUTE, "250 OK")
     journal.notices.failed(2, "no such user")
 
     sent, failed = journal.notices.of_incident(1)

@@ -20,7 +20,7 @@ def record(user: bytes, line: bytes, kind: int = LOGGED_IN) -> bytes:
 
 def envelope(recipient: str, body: str = "It was stopped.") -> Envelope:
     letter = Letter(NoticeKind.ACTED, "wall", recipient, "idle was stopped", body)
-    return Envelope(1, 1, "gpu1", letter)
+    return Envelope("notice-1.ab12", "incident-1.ab12", "gpu1", letter)
 
 
 def write(folder: Path, content: bytes) -> Path:
