@@ -12,7 +12,7 @@ from remediator.core.notices import NoticeKind
 from remediator.core.observation import Source
 
 DELIVERY_RESULTS = ("stored", "refused", "unauthorized", "too_large", "failed")
-NOTIFIERS = ("mail", "wall")
+NOTIFIERS = ("mail", "wall", "chat")
 NOTICE_RESULTS = ("sent", "retried", "failed")
 SOURCES = tuple(source.value for source in Source)
 

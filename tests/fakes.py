@@ -855,7 +855,7 @@ class FakeDirectory:
     ) -> Sequence[FakeAddressee]:
         found: list[FakeAddressee] = []
         for audience in audiences:
-            if audience is Audience.ADMINS or owner is None:
+            if audience == Audience.ADMINS or owner is None:
                 found.append(FakeAddressee("mail", "admins"))
             else:
                 found += [FakeAddressee("wall", owner), FakeAddressee("mail", owner)]

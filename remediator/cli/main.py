@@ -17,6 +17,7 @@ from remediator.cli import (
     doctor,
     export,
     incidents,
+    notices,
     operate,
     programs,
     quiesce,
@@ -92,6 +93,7 @@ def make_parser() -> argparse.ArgumentParser:
     backup.add_to(subparsers)
     quiesce.add_to(subparsers)
     users.add_to(subparsers)
+    notices.add_to(subparsers)
     return parser
 
 

@@ -12,7 +12,7 @@ from typing import cast
 
 import yaml
 
-from remediator.config.reader import Read, Reader, read_nodes
+from remediator.config.reader import Read, Reader, is_null, read_nodes
 from remediator.config.units import parse_unit
 from remediator.core.catalogue import (
     CATALOGUE,
@@ -41,6 +41,8 @@ _LONGEST = timedelta(days=30)
 _LIMIT = re.compile(r"(\d{1,9}) per (\S+)", re.ASCII)
 _PERCENT = re.compile(r"(\d{1,3})%", re.ASCII)
 _WHOLE = 100
+_LIST_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_MAIL_ADDRESS = re.compile(r"[^\s@<>,;\"\x00-\x1f]{1,64}@[A-Za-z0-9.-]{1,190}", re.ASCII)
 
 
 def read_policy(path: Path) -> Policy:
@@ -74,8 +76,16 @@ def parse_percent(text: str) -> int:
 
 def _policy(reader: Reader, node: yaml.Node) -> Policy:
     reader.require(node, "", "rules")
+    reader.lists = _defined_lists(node)
     values = reader.values(node, "", POLICY_FIELDS)
     return replace(Policy(), **values)  # type: ignore[arg-type]  # names and types by the table
+
+
+def _defined_lists(node: yaml.Node) -> dict[str, tuple[str, ...]]:
+    """Return the lists wherever in the file they are; `_lists` reports what is wrong with them."""
+    quiet = Reader("")
+    field = quiet.mapping(node, "").get("lists")
+    return {} if field is None or is_null(field) else _lists(quiet, field, "lists")
 
 
 def _breaker(reader: Reader, node: yaml.Node, path: str) -> tuple[Limit, ...]:
@@ -209,10 +219,36 @@ def _warn(reader: Reader, node: yaml.Node, path: str) -> Warn:
 
 
 def _audiences(reader: Reader, node: yaml.Node, path: str) -> tuple[Audience, ...]:
-    names = [audience.value for audience in Audience]
+    names = [Audience.OWNER.name, Audience.ADMINS.name, *reader.lists]
     items = enumerate(reader.sequence(node, path))
     told = [reader.choice(item, f"{path}[{n}]", names, "audience") for n, item in items]
-    return tuple(Audience(name) for name in dict.fromkeys(told))
+    return tuple(Audience(name, reader.lists.get(name, ())) for name in dict.fromkeys(told))
+
+
+def _lists(reader: Reader, node: yaml.Node, path: str) -> dict[str, tuple[str, ...]]:
+    """Return the addresses by the name of their list."""
+    found = {}
+    for name, value in reader.mapping(node, path).items():
+        if name in {Audience.OWNER.name, Audience.ADMINS.name}:
+            reader.report(value, f"{path}.{name}", f'"{name}" cannot be the name of a list')
+        elif not _LIST_NAME.fullmatch(name):
+            message = f'"{name}" is not a name of letters, digits, - and _'
+            reader.report(value, f"{path}.{name}", message)
+        else:
+            found[name] = _addresses(reader, value, f"{path}.{name}")
+    return found
+
+
+def _addresses(reader: Reader, node: yaml.Node, path: str) -> tuple[str, ...]:
+    items = enumerate(reader.sequence(node, path))
+    return tuple(reader.parsed(item, f"{path}[{n}]", parse_mail_address, "") for n, item in items)
+
+
+def parse_mail_address(text: str) -> str:
+    """Return *text* if it is a mail address without a name; ValueError if not."""
+    if not _MAIL_ADDRESS.fullmatch(text):
+        raise ValueError(f'"{text[:80]}" is not an address such as oncall@example.org')
+    return text
 
 
 def _matchers(reader: Reader, node: yaml.Node, path: str) -> tuple[Matcher, ...]:
@@ -265,5 +301,6 @@ POLICY_FIELDS: Mapping[str, tuple[str, Read]] = {
     "breaker": ("open_after", _breaker),
     "budget": ("budget", _budget),
     "never": ("never", _matchers),
+    "lists": ("lists", _lists),
     "rules": ("rules", _rules),
 }

@@ -33,6 +33,8 @@ class Reader:
     def __init__(self, file: str) -> None:
         self.file = file
         self.problems: list[Problem] = []
+        # What one part of the file defines, for the other parts that name it.
+        self.lists: dict[str, tuple[str, ...]] = {}
 
     def report(self, node: yaml.Node, path: str, message: str) -> None:
         """Keep a problem that lies at *node*."""

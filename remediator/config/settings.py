@@ -57,6 +57,7 @@ class MailSettings:
     password_file: Path | None = None
     sender: str = "remediator@localhost"
     pattern: str = ""
+    passwd_domain: str = ""
     users: Mapping[str, str] = field(default_factory=dict)
     admins: tuple[str, ...] = ()
     timeout: timedelta = timedelta(seconds=20)
@@ -126,6 +127,8 @@ class Settings:
     page: PageSettings = field(default_factory=PageSettings)
     digest: DigestRule = _DIGEST
     templates_dir: Path | None = None
+    chat_urls_file: Path | None = None
+    chat_timeout: timedelta = timedelta(seconds=20)
 
     @property
     def inbox_dir(self) -> Path:
@@ -231,6 +234,13 @@ def _pattern(reader: Reader, node: yaml.Node, path: str) -> str:
     return text
 
 
+def _domain(reader: Reader, node: yaml.Node, path: str) -> str:
+    text = reader.text(node, path)
+    if not re.fullmatch(r"[A-Za-z0-9.-]*", text, re.ASCII):
+        reader.report(node, path, f'"{text}" is not a domain such as example.org')
+    return text
+
+
 def _address(reader: Reader, node: yaml.Node, path: str) -> Address:
     return reader.parsed(node, path, parse_address, Address("127.0.0.1", 0))
 
@@ -261,6 +271,7 @@ MAIL_FIELDS: Mapping[str, tuple[str, Read]] = {
     "password_file": ("password_file", _path),
     "from": ("sender", Reader.text),
     "pattern": ("pattern", _pattern),
+    "passwd_domain": ("passwd_domain", _domain),
     "users": ("users", _pairs),
     "admins": ("admins", _texts),
     "timeout": ("timeout", Reader.duration),
@@ -313,6 +324,8 @@ SETTINGS_FIELDS: Mapping[str, tuple[str, Read]] = {
     "page": ("page", read_page),
     "digest": ("digest", read_digest),
     "templates_dir": ("templates_dir", _path),
+    "chat_urls_file": ("chat_urls_file", _path),
+    "chat_timeout": ("chat_timeout", Reader.duration),
 }
 
 

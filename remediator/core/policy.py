@@ -4,6 +4,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import ClassVar
 
 from remediator.core.matchers import Matcher, all_match
 
@@ -25,11 +26,19 @@ class Mode(enum.Enum):
         return min(self, other, key=order.index)
 
 
-class Audience(enum.Enum):
-    """Who can be told."""
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Who can be told: the owner, the admins, or a list of the policy with its addresses."""
 
-    OWNER = "owner"
-    ADMINS = "admins"
+    name: str
+    addresses: tuple[str, ...] = ()
+
+    OWNER: ClassVar["Audience"]
+    ADMINS: ClassVar["Audience"]
+
+
+Audience.OWNER = Audience("owner")
+Audience.ADMINS = Audience("admins")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,7 @@ class Policy:
     mode: Mode = Mode.OBSERVE
     rules: tuple[PolicyRule, ...] = ()
     never: tuple[Matcher, ...] = ()
+    lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     budget: Mapping[str, tuple[Limit, ...]] = field(default_factory=dict)
     open_after: tuple[Limit, ...] = (Limit(10, timedelta(hours=1)), Limit(30, timedelta(hours=24)))
 

@@ -27,13 +27,14 @@ class Wording:
 
     def write(self, notice: Notice) -> Text:
         """Return the texts of one notice."""
-        return self._write(notice)
+        return self.write_either(notice)
 
     def write_digest(self, digest: Digest) -> Text:
         """Return the texts of several notices that are told as one."""
-        return self._write(digest)
+        return self.write_either(digest)
 
-    def _write(self, content: Content) -> Text:
+    def write_either(self, content: Content) -> Text:
+        """Return the texts of a notice or of a digest."""
         kind = kind_of(content)
         if self._templates.has_own(kind):
             try:

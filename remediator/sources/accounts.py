@@ -14,6 +14,13 @@ class Accounts:
             return False
         return True
 
+    def comment_of(self, name: str) -> str | None:
+        """Return the comment (GECOS) of account *name*, None if there is no such account."""
+        try:
+            return pwd.getpwnam(name).pw_gecos
+        except (KeyError, ValueError):
+            return None
+
     def name_of_uid(self, uid: int) -> str | None:
         """Return the name of account number *uid*, or None."""
         try:

@@ -29,13 +29,9 @@ from remediator.inbox.store import Inbox
 from remediator.journal.journal import Journal
 from remediator.keep_links import LinkKey
 from remediator.metrics import WorkerMetrics
-from remediator.notifiers.address_book import AddressBook
-from remediator.notifiers.interface import Notifier
-from remediator.notifiers.mail import Mail
-from remediator.notifiers.wall import Wall
 from remediator.readiness import tell_ready
 from remediator.wiring.keep_links import KeepLinks, key_file_of
-from remediator.wiring.notices import make_wording
+from remediator.wiring.notices import make_people, make_wording
 from remediator.wiring.policy_file import PolicyFile
 from remediator.wiring.quiesce import MadeQuiesce, make_quiesce
 from remediator.wiring.remediations import make_keepable, make_remediations
@@ -69,6 +65,7 @@ def make_worker(
     # Before anything else: what a crash has left stopped is what everybody is missing.
     quiesce.recovery.start()
     journal = Journal.for_worker(settings.state_dir)
+    people = make_people(settings)
     parts = EngineParts(
         host=settings.host,
         journal=journal,
@@ -76,7 +73,7 @@ def make_worker(
         remediations=make_remediations(settings, limits, quiesce),
         containers=make_keepable(settings, limits),
         links=KeepLinks(settings.page_url, LinkKey(key_file_of(settings))),
-        directory=AddressBook(settings.mail, settings.wall),
+        directory=people.directory,
         wording=make_wording(settings, metrics),
         metrics=metrics,
         clock=clock,
@@ -85,8 +82,7 @@ def make_worker(
         keep=settings.keep_incidents,
         digest=settings.digest,
     )
-    notifiers: list[Notifier] = [Wall(), Mail(settings.mail)]
-    outboxes = [Outbox(notifier, parts) for notifier in notifiers]
+    outboxes = [Outbox(notifier, parts) for notifier in people.notifiers]
     settings.inbox_dir.mkdir(parents=True, exist_ok=True)
     bell = Bell(settings.inbox_dir)
     worker = Worker(

@@ -102,6 +102,7 @@ def test_no_key_outlives_its_field() -> None:
         "doctor",
         "quiesce",
         "user",
+        "notices",
         *(action.value for action in Action),
     ],
 )

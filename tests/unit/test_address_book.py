@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from remediator.config.settings import MailSettings
@@ -81,3 +83,53 @@ def test_a_pattern_is_not_a_format() -> None:
     odd = MailSettings(host="h", pattern="{user}@{0.host}")
 
     assert reached(OWNER, mail=odd) == ["mail alice@{0.host}"]
+
+
+ONCALL = Audience("oncall", ("carol@example.org",))
+CHATS = {"admins": ("admins/slack-1",), "owner:alice": ("alice/ntfy-1",), "oncall": ("oncall/x-1",)}
+
+
+def reached_with_chats(*audiences: Audience, owner: str = "alice", wall: str = "off") -> list[str]:
+    book = AddressBook(NO_MAIL, wall, CHATS)
+    return [f"{to.notifier} {to.address}" for to in book.recipients(audiences, owner)]
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        pytest.param(reached(ONCALL), ["mail carol@example.org"], id="a list"),
+        pytest.param(reached(Audience("empty")), BOTH_ADMINS, id="a list of nobody"),
+        pytest.param(reached(ONCALL, mail=NO_MAIL), [], id="a list, without mail"),
+        pytest.param(reached_with_chats(ADMINS), ["chat admins/slack-1"], id="admins in a chat"),
+        pytest.param(reached_with_chats(ONCALL), ["chat oncall/x-1"], id="a list in a chat"),
+        pytest.param(reached_with_chats(OWNER), ["chat alice/ntfy-1"], id="an owner in a chat"),
+        pytest.param(
+            reached_with_chats(OWNER, owner="bob", wall="owner"),
+            ["wall bob", "chat admins/slack-1"],
+            id="an owner at a terminal only",
+        ),
+        pytest.param(
+            reached_with_chats(OWNER, owner="alice = x"), ["chat admins/slack-1"], id="no user"
+        ),
+    ],
+)
+def test_lists_and_chats_are_reached(told: list[str], expected: list[str]) -> None:
+    assert told == expected
+
+
+@pytest.mark.parametrize(
+    ("comment", "expected"),
+    [
+        pytest.param("Alice,,,", "alice@local.example.org", id="an account"),
+        pytest.param("Alice <al@uni.example>,,", "al@uni.example", id="an address in its comment"),
+        pytest.param("Alice,al@uni.example,x", "al@uni.example", id="in another field"),
+        pytest.param("a\r\nBcc:x@evil.example", "alice@local.example.org", id="no such trick"),
+        pytest.param(None, "alice@example.org", id="no account: the pattern"),
+    ],
+)
+def test_an_account_of_this_host_tells_the_address(comment: str | None, expected: str) -> None:
+    mail = replace(MAIL, passwd_domain="local.example.org")
+    book = AddressBook(mail, "off", comment_of=lambda name: comment if name == "alice" else None)
+
+    assert [to.address for to in book.recipients([OWNER], "alice")] == [expected]
+    assert [to.address for to in book.recipients([OWNER], "bob")] == ["robert@example.org"]

@@ -17,6 +17,7 @@ from remediator.metrics import (
     ReceiverMetrics,
     WorkerMetrics,
 )
+from remediator.notifiers.chat import Chat
 from remediator.notifiers.mail import Mail
 from remediator.notifiers.wall import Wall
 
@@ -78,7 +79,7 @@ def test_every_source_is_counted_from_zero(worker: CollectorRegistry) -> None:
 
 
 def test_the_notifiers_there_are_are_the_ones_counted() -> None:
-    assert {Mail.name, Wall.name} == set(NOTIFIERS)
+    assert {Mail.name, Wall.name, Chat.name} == set(NOTIFIERS)
 
 
 def test_every_answer_to_a_delivery_is_counted_from_zero() -> None:

@@ -205,3 +205,36 @@ def test_an_option_may_be_a_duration_and_options_may_be_left_out(folder: Path) -
 )
 def test_a_limit_is_read(text: str, expected: Limit) -> None:
     assert parse_limit(text) == expected
+
+
+def test_a_list_is_told_wherever_in_the_file_it_stands(folder: Path) -> None:
+    rule = "{name: a, match: ['x=1'], do: [notify-only: {}], warn: {before: 5m, tell: [oncall]},"
+    rule += " tell: [owner, oncall], escalate: {tell: [chat-only]}}"
+    lists = "{oncall: [carol@example.org, 'größe@example.org'], chat-only: []}"
+
+    policy = policy_of(folder, f"rules: [{rule}]\nlists: {lists}\n")
+
+    oncall = Audience("oncall", ("carol@example.org", "größe@example.org"))
+    [found] = policy.rules
+    assert found.warn == Warn(5 * MINUTE, (oncall,))
+    assert found.tell == (Audience.OWNER, oncall)
+    assert found.escalate == (Audience("chat-only"),)
+    assert policy.lists["oncall"] == oncall.addresses
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "a@b\\nBcc: x@y.example",
+        "Alice <a@b.example>",
+        "a b@c.example",
+        "a@b@c",
+        "@b",
+        "a@",
+        "a,b@c",
+    ],
+)
+def test_what_is_not_one_address_is_no_address(folder: Path, address: str) -> None:
+    [problem] = problems_of(folder, f'rules: []\nlists: {{oncall: ["{address}"]}}\n')
+
+    assert (problem.path, problem.line) == ("lists.oncall[0]", 2)

@@ -31,7 +31,7 @@ def never() -> None:
 
 
 def written(sample: Sample, templates: Templates | None = None) -> Text:
-    return Wording(templates or Templates(), never)._write(sample.content)
+    return Wording(templates or Templates(), never).write_either(sample.content)
 
 
 class Page(HTMLParser):
