@@ -273,6 +273,8 @@ class Site:
             "recheck": "1s",
             "workers": self.workers,
             "wall": self.wall,
+            # Nobody is to wait for what is not a flood.
+            "digest": {"within": "1s"},
         }
         if self.prometheus_url:
             settings["prometheus_url"] = self.prometheus_url

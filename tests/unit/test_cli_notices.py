@@ -25,11 +25,11 @@ def test_good_templates_are_counted(folder: Path, capsys: pytest.CaptureFixture[
 
 
 def test_what_is_wrong_has_its_place(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = settings(folder, acted__txt="x\n{{ titel }}\n", qqq__md="")
+    given = settings(folder, acted__txt="x\n{{ titlr }}\n", qqq__md="")
 
     assert main(["notices", "check", *given]) == 1
     assert capsys.readouterr().err == (
-        f'{folder}/templates/acted.txt:2:4: unknown placeholder "titel" (did you mean "title"?)\n'
+        f'{folder}/templates/acted.txt:2:4: unknown placeholder "titlr" (did you mean "title"?)\n'
         f"{folder}/templates/qqq.md:1:1: no notice has a template of this name\n"
         "remediator: 2 problems\n"
     )

@@ -231,7 +231,6 @@ def test_a_list_is_told_wherever_in_the_file_it_stands(folder: Path) -> None:
         "a@b@c",
         "@b",
         "a@",
-        "a,b@c",
     ],
 )
 def test_what_is_not_one_address_is_no_address(folder: Path, address: str) -> None:

@@ -183,8 +183,8 @@ def test_a_sites_html_and_its_layout_are_used_and_escaped(folder: Path) -> None:
     [
         pytest.param(
             "acted.txt",
-            "a\nb {{ titel }}",
-            'acted.txt:2:6: unknown placeholder "titel" (did you mean "title"?)',
+            "a\nb {{ titlr }}",
+            'acted.txt:2:6: unknown placeholder "titlr" (did you mean "title"?)',
             id="a misspelt placeholder",
         ),
         pytest.param(
