@@ -150,25 +150,16 @@ class Notices:
 
 
 def _first_try(connection: sqlite3.Connection, letter: Letter, now: datetime) -> datetime:
-    """Return when to send a new letter: with those that wait already, if any do."""
+    """Return when to send a new letter: later if one of its kind has just been made."""
     if not letter.patience:
         return now
-    at_last = now + letter.patience
-    newest, earliest = connection.execute(
-        "SELECT max(created_at), min(CASE WHEN state = 'pending' AND tries = 0"
-        " AND next_try_at > ? THEN next_try_at END) FROM notice"
-        " WHERE recipient = ? AND notifier = ? AND kind = ? AND created_at > ?",
-        (
-            stamp(now),
-            letter.recipient,
-            letter.notifier,
-            letter.kind.value,
-            stamp(now - letter.patience),
-        ),
+    since = stamp(now - letter.patience)
+    found = connection.execute(
+        "SELECT 1 FROM notice WHERE recipient = ? AND notifier = ? AND kind = ? AND created_at > ?"
+        " LIMIT 1",
+        (letter.recipient, letter.notifier, letter.kind.value, since),
     ).fetchone()
-    if newest is None:
-        return now
-    return min(at_last, moment(earliest)) if earliest else at_last
+    return now if found is None else now + letter.patience
 
 
 def _letter(row: sqlite3.Row) -> Letter:
