@@ -8,6 +8,7 @@ import pytest
 
 from remediator.config.settings import read_settings
 from remediator.core.alerts import Status
+from remediator.core.notices import DigestRule
 from remediator.errors import ConfigError, JournalError
 from remediator.inbox.pruning import Pruning as InboxPruning
 from remediator.inbox.store import Inbox
@@ -20,7 +21,8 @@ TABLES = ("incident", "firing", "decision", "warning", "attempt", "step", "notic
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[EngineSite]:
-    site = EngineSite(tmp_path, a_policy(a_rule(hurried())))
+    at_once = DigestRule(within=timedelta())
+    site = EngineSite(tmp_path, a_policy(a_rule(hurried())), digest=at_once)
     yield site
     site.close()
 
