@@ -11,8 +11,7 @@ from remediator.core.attempts import Proof, Verification
 from remediator.core.notices import NoticeKind
 from remediator.core.observation import Observation, Report, Source, Verdict
 from remediator.core.policy import Audience, Limit, Mode, Warn
-from remediator.core.targets import Container, Target
-from remediator.engine.looking import Looking
+from remediator.core.targets import Container
 from tests.builders import HOUR, MINUTE, NOON, SECOND, a_policy, a_rule, an_alert
 from tests.fakes import Look, agreeing
 from tests.unit.engine_site import EngineSite, body_of, hurried
@@ -271,27 +270,6 @@ def test_a_warning_is_given_once_for_a_firing_and_its_notice_is_waited_for(
 
     assert site.states() == ["succeeded"]
     assert site.reasons()[:3] == ["warning_due", "warned", None]
-
-
-def test_a_warning_holds_the_link_that_keeps_the_container_if_there_is_one(
-    folder: Path,
-) -> None:
-    asked: list[tuple[int, str]] = []
-
-    def link(incident: int, target: Target) -> str:
-        asked.append((incident, target.key))
-        return "https://gpu1.example.org/extend/x"
-
-    site = EngineSite(folder, a_policy(a_rule(warn=WARNED)))
-    site.looking = Looking(replace(site.parts, keep_it_advice=link))
-    site.deliver(idle())
-    site.look()
-
-    bodies = [row[0] for row in site.ask("SELECT body FROM notice WHERE kind = 'warning'")]
-    assert [(incident, key.startswith("container:c")) for incident, key in asked] == [(1, True)]
-    assert bodies
-    assert all("\n    https://gpu1.example.org/extend/x\n" in body for body in bodies)
-    site.close()
 
 
 def test_the_end_of_the_warning_is_not_slept_through(site: EngineSite) -> None:
