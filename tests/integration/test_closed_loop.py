@@ -224,7 +224,8 @@ def test_a_keep_alive_during_the_warning_saves_the_container(
     still_open = (
         "SELECT count(*) FROM incident WHERE fault = 'idle container' AND closed_at IS NULL"
     )
-    site.until(still_open, 0, within=20)
+    # The exporter looks at such files every quarter of a minute.
+    site.until(still_open, 0, within=60)
 
     assert site.ask(ATTEMPTS) == 0
     assert is_untouched(site, container)
