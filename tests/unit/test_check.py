@@ -1,6 +1,7 @@
 """`remediator check` over a corpus: every seeded fault is found, and nothing in good files."""
 
 import json
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.alert_rules.shipped import ALERTMANAGER, POLICY, PROMETHEUS, ROOT
 CORPUS = Path(__file__).parents[1] / "data" / "check"
 BAD = sorted(path for path in CORPUS.iterdir() if path.name.startswith("RM"))
 GOOD = sorted((CORPUS / "good").glob("*.yml"))
-PAGE = ROOT / "remediator" / "rules" / "FINDINGS.md"
+PAGE = resources.files("remediator.rules") / "FINDINGS.md"
 SHIPPED = [ROOT / "alert_rules", ALERTMANAGER, PROMETHEUS, POLICY] + [
     ROOT / "compose" / f"{name}.example.yaml" for name in ("limits", "settings")
 ]
