@@ -331,7 +331,11 @@ def test_the_receiver_takes_forms_from_strangers_and_no_more(served: Served) -> 
 
 @pytest.mark.docker
 @pytest.mark.gpu
-def test_a_real_prometheus_tells_of_gpus_containers_and_clocks(stage: Stage, engine: Any) -> None:
+def test_a_real_prometheus_tells_of_gpus_containers_and_clocks(
+    stage: Stage, engine: Any, docker_client: object
+) -> None:
+    """The container is removed after the test (by ``docker_client``)."""
+    del docker_client
     with GpuHost(2) as gpus:
         site = Site(stage, engine, gpus)
         site.start_watching()
