@@ -13,7 +13,7 @@ from typing import NoReturn
 import pytest
 from docker import DockerClient
 
-from tests.peers.dockerd import SESSION_PEER, DockerEngine, busybox_image, remove_containers
+from tests.peers.dockerd import DockerEngine, busybox_image, remove_test_containers
 from tests.peers.missing import PACKAGES, PeerMissingError, find_tool, require_tool
 from tests.peers.smtp import MailServer
 from tests.peers.stage import Stage
@@ -149,8 +149,7 @@ def docker_client(
     """A client of the engine; the containers that the test leaves are removed after it."""
     yield session_docker_client
     engine.thaw()
-    peers = session_docker_client.api.containers(all=True, filters={"label": [SESSION_PEER]})
-    remove_containers(session_docker_client, keep=frozenset(row["Id"] for row in peers))
+    remove_test_containers(session_docker_client)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 from tests.bench.crowd import Crowd
 from tests.bench.footprint import footprint_of
 from tests.eventually import eventually
-from tests.peers.dockerd import DockerEngine
+from tests.peers.dockerd import DockerEngine, remove_containers
 from tests.peers.gpu.host import GpuHost
 from tests.peers.ports import LOOPBACK, answers, free_port
 from tests.peers.process import Daemon
@@ -107,9 +107,22 @@ def host() -> Iterator[GpuHost]:
         yield host
 
 
+@pytest.fixture(scope="module")
+def scale_engine(module_stage: Stage) -> DockerEngine:
+    """An engine with nothing else on it: all containers are counted."""
+    return module_stage.docker_engine()
+
+
 @pytest.fixture
-def proxy(engine: DockerEngine, tmp_path: Path) -> Iterator[CountingProxy]:
-    with CountingProxy(tmp_path / "docker.sock", engine.socket) as proxy:
+def docker_client(scale_engine: DockerEngine) -> Iterator[DockerClient]:
+    client = scale_engine.client()
+    yield client
+    remove_containers(client)
+
+
+@pytest.fixture
+def proxy(scale_engine: DockerEngine, tmp_path: Path) -> Iterator[CountingProxy]:
+    with CountingProxy(tmp_path / "docker.sock", scale_engine.socket) as proxy:
         yield proxy
 
 

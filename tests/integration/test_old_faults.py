@@ -20,7 +20,7 @@ from docker.models.containers import Container
 from tests.alert_rules.shipped import RULE_FILES
 from tests.eventually import eventually
 from tests.peers.dcgm import BLANK, DcgmExporter
-from tests.peers.dockerd import DockerEngine
+from tests.peers.dockerd import DockerEngine, remove_test_containers
 from tests.peers.gpu.host import GpuHost
 from tests.peers.gpu.image import run_gpu_container
 from tests.peers.gpu.state import Mig
@@ -123,8 +123,7 @@ def world(
         for mig in slices:
             world.active(mig, 0)
         yield world
-        for container in session_docker_client.containers.list(all=True):
-            container.remove(force=True)
+        remove_test_containers(session_docker_client)
         dcgm.stop()
         second.stop()
 

@@ -182,6 +182,12 @@ def remove_containers(client: DockerClient, keep: frozenset[str] = frozenset()) 
                 client.api.remove_container(row["Id"], force=True, v=True)
 
 
+def remove_test_containers(client: DockerClient) -> None:
+    """Remove what a test left; session peers run on."""
+    peers = client.api.containers(all=True, filters={"label": [SESSION_PEER]})
+    remove_containers(client, keep=frozenset(row["Id"] for row in peers))
+
+
 def busybox_image(client: DockerClient) -> str:
     """The name of an image with a whole small userland; made at the first call."""
     with contextlib.suppress(ImageNotFound):
