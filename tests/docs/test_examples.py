@@ -10,8 +10,7 @@ from remediator.config.limits import read_limits
 from remediator.config.policy import read_policy
 from remediator.config.settings import read_settings
 from remediator.core.policy import Mode
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.docs.documents import README, ROOT, documents
 
 
 def test_the_example_policy_is_good_and_only_observes() -> None:
@@ -32,8 +31,7 @@ def test_the_example_limits_are_good() -> None:
 
 
 def test_the_policy_in_the_readme_is_good(tmp_path: Path) -> None:
-    readme = (ROOT / "README.md").read_text()
-    blocks = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
+    blocks = re.findall(r"```yaml\n(.*?)```", documents()[README], re.DOTALL)
     (tmp_path / "policy.yaml").write_text(blocks[0])
 
     assert read_policy(tmp_path / "policy.yaml").mode is Mode.ACT
