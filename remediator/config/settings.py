@@ -253,6 +253,13 @@ def _at_least_one(reader: Reader, node: yaml.Node, path: str) -> int:
     return reader.integer(node, path, least=1)
 
 
+def _port(reader: Reader, node: yaml.Node, path: str) -> int:
+    port = reader.integer(node, path, least=1)
+    if port > _LARGEST_PORT:
+        reader.report(node, path, f"must be at most {_LARGEST_PORT}, not {port}")
+    return port
+
+
 def _one_of(*choices: str) -> Read:
     return lambda reader, node, path: reader.choice(node, path, choices, "choice")
 
@@ -264,7 +271,7 @@ def _mail(reader: Reader, node: yaml.Node, path: str) -> MailSettings:
 
 MAIL_FIELDS: Mapping[str, tuple[str, Read]] = {
     "host": ("host", Reader.text),
-    "port": ("port", Reader.integer),
+    "port": ("port", _port),
     "security": ("security", _one_of("starttls", "tls", "none")),
     "ca_file": ("ca_file", _path),
     "username": ("username", Reader.text),

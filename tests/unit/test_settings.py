@@ -194,6 +194,8 @@ def test_a_bad_variable_is_named(variable: str, text: str) -> None:
         ("largest_body: 0", "1:15: largest_body: must be at least 1, not 0"),
         ("recheck: 15", "1:10: recheck: a duration needs a unit"),
         ("mail: {port: x}", '1:14: mail.port: expected a whole number, got "x"'),
+        ("mail: {port: 0}", "1:14: mail.port: must be at least 1, not 0"),
+        ("mail: {port: 65536}", "1:14: mail.port: must be at most 65535, not 65536"),
         ("mail: {admins: a@x}", '1:16: mail.admins: expected a list, got "a@x"'),
         ("mail: {admins: ['']}", "1:17: mail.admins[0]: expected a text, got an empty text"),
         ("mail: {users: {a: [b]}}", "1:19: mail.users.a: expected a text, got a list"),
