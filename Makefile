@@ -21,7 +21,7 @@ PREFIX ?= /opt/remediator
 DESTDIR ?=
 PURGE ?=
 
-.PHONY: help setup lint test rules coverage mutants integration demo bench format clean \
+.PHONY: help setup lint test rules coverage mutants integration demo bench docs format clean \
 	install uninstall
 
 help:  ## this list
@@ -68,6 +68,9 @@ install:  ## install or upgrade, as root: program, units, example configuration 
 
 uninstall:  ## remove it; PURGE=1 removes configuration and state as well
 	@PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) PURGE=$(PURGE) bash compose/systemd/install.sh uninstall
+
+docs: setup  ## make the tables of the pages anew, from the code
+	$(BIN)/python -m remediator.docs.making remediator/docs/policy.md
 
 format: setup  ## rewrite the code as ruff likes it
 	$(BIN)/ruff check --fix .
