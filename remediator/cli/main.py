@@ -14,6 +14,7 @@ from remediator import __version__
 from remediator.cli import (
     backup,
     check,
+    docs,
     doctor,
     export,
     incidents,
@@ -94,6 +95,7 @@ def make_parser() -> argparse.ArgumentParser:
     quiesce.add_to(subparsers)
     users.add_to(subparsers)
     notices.add_to(subparsers)
+    docs.add_to(subparsers)
     return parser
 
 
