@@ -70,7 +70,7 @@ uninstall:  ## remove it; PURGE=1 removes configuration and state as well
 	@PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) PURGE=$(PURGE) bash compose/systemd/install.sh uninstall
 
 docs: setup  ## make the tables of the pages anew, from the code
-	$(BIN)/python -m remediator.docs.making remediator/docs/policy.md
+	$(BIN)/python -m remediator.docs.making remediator/docs
 
 format: setup  ## rewrite the code as ruff likes it
 	$(BIN)/ruff check --fix .

@@ -1,4 +1,4 @@
-"""Make the tables of `policy.md`: ``python -m remediator.docs.making FILE``, or ``make docs``.
+"""Make the tables of the pages: ``python -m remediator.docs.making FOLDER``, or ``make docs``.
 
 What stands between the markers of a table is replaced; the prose around it stays.
 """
@@ -7,17 +7,20 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry, Metric
+
 from remediator.config.settings import ENVIRONMENT
 from remediator.core.catalogue import CATALOGUE, Offer
 from remediator.docs.keys import Key, read_keys
+from remediator.metrics import ReceiverMetrics, WorkerMetrics
 
 _HEADING = ("key", "takes", "default", "example", "meaning")
 
 
-def with_tables(text: str) -> str:
-    """Return the page *text* with its tables made anew; ValueError if a table has no place."""
+def with_tables(page: str, text: str) -> str:
+    """Return the *text* of a page with its tables made anew; ValueError if one has no place."""
     keys = read_keys()
-    for name, make in _TABLES.items():
+    for name, make in TABLES[page].items():
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         if (text.count(begin), text.count(end)) != (1, 1):
             raise ValueError(f"there must be one part between {begin.strip()} and {end}")
@@ -55,6 +58,23 @@ def _environment(keys: Mapping[str, list[Key]]) -> str:
     return _table(("variable", "overrides"), rows)
 
 
+def _metrics(_: Mapping[str, list[Key]]) -> str:
+    rows = []
+    for program, make in (("receiver", ReceiverMetrics), ("worker", WorkerMetrics)):
+        registry = CollectorRegistry()
+        make(registry)
+        rows += [(program, _metric(family), family.documentation) for family in registry.collect()]
+    return _table(("of the", "metric", "says"), rows)
+
+
+def _metric(family: Metric) -> str:
+    """Return its name as it is served, with its labels."""
+    suffix = "_total" if family.type == "counter" else ""
+    names = dict.fromkeys(name for sample in family.samples for name in sample.labels)
+    labels = ",".join(name for name in names if name != "le")
+    return f"`{family.name}{suffix}{{{labels}}}`" if labels else f"`{family.name}{suffix}`"
+
+
 def _rows(keys: Iterable[Key]) -> str:
     return _table(
         _HEADING,
@@ -74,14 +94,19 @@ def _offer(offer: Offer, key: Key) -> tuple[str, ...]:
     return f"`{offer.name}`", offer.kind.value, "yes" if offer.destructive else "no", key.means
 
 
-_TABLES: Mapping[str, Callable[[Mapping[str, list[Key]]], str]] = {
-    "policy-keys": _policy,
-    "remediations": _remediations,
-    "settings-keys": _settings,
-    "environment": _environment,
+TABLES: Mapping[str, Mapping[str, Callable[[Mapping[str, list[Key]]], str]]] = {
+    "policy": {
+        "policy-keys": _policy,
+        "remediations": _remediations,
+        "settings-keys": _settings,
+        "environment": _environment,
+    },
+    "operating": {"metrics": _metrics},
 }
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1])
-    target.write_text(with_tables(target.read_text(encoding="utf-8")), encoding="utf-8")
+    for name in TABLES:
+        target = Path(sys.argv[1]) / f"{name}.md"
+        made = with_tables(name, target.read_text(encoding="utf-8"))
+        target.write_text(made, encoding="utf-8")

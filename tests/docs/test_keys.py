@@ -12,7 +12,7 @@ from remediator.config.settings import Settings, read_settings
 from remediator.core.policy import Policy
 from remediator.docs import page
 from remediator.docs.keys import Key, read_keys
-from remediator.docs.making import with_tables
+from remediator.docs.making import TABLES, with_tables
 from remediator.errors import ConfigError
 
 KEYS = read_keys()
@@ -126,8 +126,9 @@ def is_the_readers_own_default(section: str, key: Key) -> bool:
     return key.default.startswith("`") and not by_program
 
 
-def test_the_page_is_what_make_docs_makes() -> None:
-    assert with_tables(page("policy")) == page("policy"), "run make docs"
+@pytest.mark.parametrize("name", TABLES)
+def test_the_page_is_what_make_docs_makes(name: str) -> None:
+    assert with_tables(name, page(name)) == page(name), "run make docs"
 
 
 @pytest.mark.parametrize(("section", "key"), keys_that(lambda _, key: bool(key.example)))

@@ -142,7 +142,7 @@ def test_no_code_stands_for_two_kinds() -> None:
 
 def test_the_readme_shows_what_is_really_printed() -> None:
     expected = (CORPUS / "RM205.one_branch_drops" / "expected.txt").read_text()
-    shown = (ROOT / "README.md").read_text().partition("<!-- check-output -->\n```\n")[2]
+    shown = (ROOT / "README.md").read_text().partition("<!-- check-output -->\n```text\n")[2]
 
     assert shown.startswith(expected.replace("RM205.one_branch_drops/", "") + "```\n")
 
