@@ -18,6 +18,7 @@ from remediator.cli import (
     doctor,
     export,
     incidents,
+    load,
     notices,
     operate,
     programs,
@@ -95,6 +96,7 @@ def make_parser() -> argparse.ArgumentParser:
     quiesce.add_to(subparsers)
     users.add_to(subparsers)
     notices.add_to(subparsers)
+    load.add_to(subparsers)
     docs.add_to(subparsers)
     return parser
 

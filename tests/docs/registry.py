@@ -96,6 +96,12 @@ COMMANDS = {
     "cp compose/systemd/remediator-tunnel@.service": _by(
         _TUNNEL + "test_systemd_finds_no_fault_with_the_unit", "add_unit"
     ),
+    "remediator load --gpu": _by(
+        "tests/integration/test_gpu_load.py::"
+        "test_a_gpu_that_somebody_uses_is_refused_before_anything_is_loaded",
+        '"load", "--seconds"',
+        '"--gpu"',
+    ),
     "systemctl stop remediator.target": _by(
         _UNITS + "test_the_target_stops_and_starts_all", '"stop", "remediator.target"'
     ),
