@@ -33,6 +33,12 @@ def rows(name: str) -> list[str]:
     return re.findall(r"^\| `([^`]+)` \|", part(name), re.MULTILINE)
 
 
+def table(name: str) -> list[list[str]]:
+    """Return the cells of each row of a table, without its heading."""
+    lines = [line for line in part(name).splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
 def words(name: str) -> set[str]:
     """Return every word in backquotes, and the last part of a dotted one."""
     quoted = re.findall(r"`([^`\n]+)`", part(name))

@@ -24,6 +24,7 @@ _UNITS = "tests/integration/test_units.py::"
 _DOCTOR = "tests/integration/test_doctor.py::"
 _QUIESCE = "tests/integration/test_quiesce_command.py::"
 _TUNNEL = "tests/integration/test_tunnel.py::"
+_THERE = _TUNNEL + "test_what_is_to_be_typed_is_understood_there"
 _DCGM = "tests/integration/test_dcgm_unit.py::"
 _RESTORE = _by(
     "tests/docs/test_commands.py::test_a_backup_is_restored_by_what_is_said", '"restore"', "bash"
@@ -77,16 +78,9 @@ COMMANDS = {
         _TUNNEL + "test_the_exporter_of_the_gpu_host_is_scraped_through_the_tunnel",
         'documented("useradd")',
     ),
-    "mkdir --parents /etc/remediator/tunnels": _by(
-        _TUNNEL + "test_the_unit_runs_as_nobody_in_particular_and_sees_little",
-        "/etc/remediator/tunnels/",
-    ),
-    "ssh-keygen -t ed25519": _by(
-        _TUNNEL + "test_the_key_opens_no_other_port_and_runs_no_command", "sshd.key"
-    ),
-    "chown remediator-tunnel": _by(
-        _TUNNEL + "test_the_unit_runs_as_nobody_in_particular_and_sees_little", "chown"
-    ),
+    "mkdir --parents /etc/remediator/tunnels": _by(_THERE, "mkdir --parents"),
+    "ssh-keygen -t ed25519": _by(_THERE, "ssh-keygen -t"),
+    "chown remediator-tunnel": _by(_THERE, "chown"),
     "ssh-keyscan -t ed25519": _by(
         _TUNNEL + "test_the_exporter_of_the_gpu_host_is_scraped_through_the_tunnel", "known_hosts"
     ),
@@ -113,10 +107,8 @@ COMMANDS = {
         _TUNNEL + "test_the_exporter_of_the_gpu_host_is_scraped_through_the_tunnel",
         '"start", TUNNEL',
     ),
-    "systemctl status remediator-tunnel@gpu1": _by(
-        _TUNNEL + "test_the_tunnel_comes_back_when_its_connection_is_cut", "TUNNEL"
-    ),
-    "journalctl --unit remediator-tunnel@gpu1": _by("tests/peers/systemd_host.py", "journalctl"),
+    "systemctl status remediator-tunnel@gpu1": _by(_THERE, "systemctl status"),
+    "journalctl --unit remediator-tunnel@gpu1": _by(_THERE, "journalctl --unit"),
     "curl http://127.0.1.1:9101/metrics": _by(
         _TUNNEL + "test_the_exporter_of_the_gpu_host_is_scraped_through_the_tunnel", "/metrics"
     ),
@@ -145,7 +137,10 @@ COMMANDS = {
 # Named in a sentence to be understood, not to be typed.
 MENTIONED = {
     "docker stop": "what must not be done to the DCGM exporter",
+    "docker ps": "where to look",
+    "docker rm": "what Docker says of itself",
     "docker logs": "where to look before a person kills something",
+    "systemctl status": "where to look",
     "systemctl edit": "opens an editor; what goes into it is tested",
 }
 # By how the block begins.

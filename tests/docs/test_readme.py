@@ -12,7 +12,7 @@ from remediator.config.settings import ENVIRONMENT, MAIL_FIELDS, SETTINGS_FIELDS
 from remediator.core.case import HoldReason
 from remediator.core.catalogue import CATALOGUE
 from remediator.wiring.doctor import checks_of
-from tests.docs.documents import ROOT, part, rows, words
+from tests.docs.documents import ROOT, part, rows, table, words
 
 POLICY_KEYS = [
     *POLICY_FIELDS,
@@ -32,6 +32,18 @@ SETTINGS = [
 
 def test_every_reason_to_hold_is_explained_in_the_order_of_the_guards() -> None:
     assert rows("guards") == [reason.value for reason in HoldReason]
+
+
+def test_every_reason_to_hold_has_its_causes_and_its_remedy() -> None:
+    assert rows("holds") == [reason.value for reason in HoldReason]
+    assert all(len(cells) == 3 and all(cells) for cells in table("holds"))
+
+
+def test_every_check_of_doctor_has_its_own_remedy() -> None:
+    remedies = {name: remedy for name, _, remedy in table("doctor")}
+
+    for check in checks_of(Settings(), with_trial=True):
+        assert check.remedy in remedies[f"`{check.name}`"].replace("`", "")
 
 
 @pytest.mark.parametrize("key", sorted(set(POLICY_KEYS)))

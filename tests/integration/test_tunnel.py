@@ -233,3 +233,15 @@ def test_the_documented_key_opens_the_ports_of_the_unit_and_no_other() -> None:
     listened = set(re.findall(r'permitlisten="127\.0\.0\.1:(\d+)"', options))
     assert opened == {defaults[name] for name in SERVICES}
     assert listened == {defaults["PROMETHEUS"]}
+
+
+def test_what_is_to_be_typed_is_understood_there(tunnel: Tunnel) -> None:
+    """In the order of the README, with a key that is not the tunnel's own."""
+    starts = ("mkdir --parents", "ssh-keygen -t", "chown", "systemctl status", "journalctl --unit")
+    for start in starts:
+        command = documented(start).replace("/etc/remediator/tunnels", "/tmp/tunnels")
+
+        status, output = tunnel.monitoring.run(*shlex.split(command))
+
+        assert status == 0, f"{command}: {output}"
+    tunnel.monitoring.run("rm", "-r", "/tmp/tunnels")
