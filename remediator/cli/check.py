@@ -36,7 +36,7 @@ def add_to(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "check", help="do rules, routes, policy and limits fit together?", description=_ABOUT
     )
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="a file or a folder")
     add_settings(parser)
     for flag, about in (
         ("--rules", "alerting rules: a file or a folder; may be given more than once"),

@@ -26,6 +26,7 @@ from remediator.cli import (
     simulate,
     users,
 )
+from remediator.cli.help import dress
 from remediator.errors import ConfigError, RemediatorError
 from remediator.logs import set_up_logging
 
@@ -70,6 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="remediator",
         description="Closes the loop between GPU monitoring and GPU operations, safely.",
+        epilog="Each command has a --help with examples; remediator docs has the documentation.",
     )
     parser.add_argument("--version", action="version", version=f"remediator {__version__}")
     parser.add_argument(
@@ -98,6 +100,7 @@ def make_parser() -> argparse.ArgumentParser:
     notices.add_to(subparsers)
     load.add_to(subparsers)
     docs.add_to(subparsers)
+    dress(parser)
     return parser
 
 

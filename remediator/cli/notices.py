@@ -22,7 +22,7 @@ def add_to(subparsers: Subparsers) -> None:
         "notices", help="check the texts of notices, and see them", description=_ABOUT
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    checking = verbs.add_parser("check", help="1 if a template of yours is wrong, with its place")
+    checking = verbs.add_parser("check", help="say which of your templates are wrong, and where")
     add_settings(checking)
     checking.set_defaults(run=check)
     showing = verbs.add_parser("preview", help="print invented notices of one kind in your words")

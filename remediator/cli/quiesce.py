@@ -35,8 +35,8 @@ def add_to(subparsers: Subparsers) -> None:
         "quiesce",
         help="stop GPU services for a command, and start what ran again",
         description=_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s [options] -- COMMAND... | --status | --restore | --forget NAME",
+        usage="%(prog)s [options] -- COMMAND..."
+        "\n       %(prog)s --status | --restore | --forget NAME",
     )
     add_settings(parser)
     parser.add_argument(

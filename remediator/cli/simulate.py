@@ -41,7 +41,7 @@ def add_to(subparsers: Subparsers) -> None:
         "simulate", help="what the policy would do about an alert", description=_ABOUT
     )
     add_settings(parser)
-    parser.add_argument("alertname", metavar="ALERTNAME")
+    parser.add_argument("alertname", metavar="ALERTNAME", help="the alert")
     parser.add_argument(
         "labels", nargs="*", type=_pair, metavar="LABEL=VALUE", help="further labels of the alert"
     )

@@ -22,7 +22,7 @@ def add_to(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser("user", help=about, description=about)
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     adding = verbs.add_parser("add", help="add an account, or give it another password or role")
-    adding.add_argument("name", metavar="NAME")
+    adding.add_argument("name", metavar="NAME", help="what it is called at the login")
     roles = [role.value for role in Role]
     adding.add_argument(
         "--role", choices=roles, default=roles[0], help="what it may do (viewer: only look)"
@@ -37,7 +37,7 @@ def add_to(subparsers: Subparsers) -> None:
     listing.add_argument("--json", action="store_true", help="for machines")
     listing.set_defaults(run=show)
     removing = verbs.add_parser("remove", help="remove an account; its sessions end at once")
-    removing.add_argument("name", metavar="NAME")
+    removing.add_argument("name", metavar="NAME", help="what it is called at the login")
     removing.set_defaults(run=remove)
     for verb in (adding, listing, removing):
         add_settings(verb)
