@@ -37,6 +37,8 @@ COMMANDS = {
     ),
     "make test": _by(".ci/run", "-m pytest --require-services"),
     "make install": _by(_UNITS + "test_systemd_finds_no_fault_in_the_units", 'make("install")'),
+    "make rules": _by(".ci/run", "make rules"),
+    "make setup": _by(".ci/run", "make lint"),
     "make uninstall": _by(
         _UNITS + "test_what_was_uninstalled_is_taken_up_again_when_it_is_installed",
         'make("uninstall")',
@@ -145,6 +147,9 @@ MENTIONED = {
 }
 # By how the block begins.
 TEXTS = {
+    "count_over_time(ALERTS": _by(
+        "tests/docs/test_pages.py::test_the_expression_is_promql", "count_over_time"
+    ),
     "incident 17: train: hold waiting_for_approval": _by(
         "tests/docs/test_commands.py::test_the_log_says_what_is_shown_of_it", "log-lines"
     ),
