@@ -101,7 +101,7 @@ TABLES: Mapping[str, Mapping[str, Callable[[Mapping[str, list[Key]]], str]]] = {
         "settings-keys": _settings,
         "environment": _environment,
     },
-    "operating": {"metrics": _metrics},
+    "operating": {"own-metrics": _metrics},
 }
 
 

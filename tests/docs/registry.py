@@ -43,6 +43,7 @@ COMMANDS = {
         _UNITS + "test_what_was_uninstalled_is_taken_up_again_when_it_is_installed",
         'make("uninstall")',
     ),
+    "apt-get update": _by("tests/peers/install.sh", "apt-get update"),
     "apt-get install": _by("tests/peers/install.sh", "python3-venv", "libgirepository1.0-dev"),
     "systemctl enable --now remediator.target": _by(
         _UNITS + "test_the_target_stops_and_starts_all", '"enable", "--now", "remediator.target"'
