@@ -6,47 +6,68 @@ A stop returns each slot that its container had to itself, from the stop until t
 * 24 hours, beyond which nobody can say what would have been,
 * the next stop on the same slot: by then somebody held it again, and what follows is the next's.
 
+What the GPU drew while it lay idle is energy that was not wasted in that time; of a slot whose GPU
+nobody measured, such as a MIG device, that is unknown.
+
 So one slot never returns more than an hour an hour, however often it is stopped. A slot that
 others used as well returns nothing: it was not free afterwards. What became of the free GPU is not
 asked: an hour that nobody wanted is returned all the same.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 LONGEST = timedelta(hours=24)
 _DAY = timedelta(days=1)
 _HOUR = timedelta(hours=1)
+_KILO = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
     """One proven stop of a container; ``shares`` says what of a GPU each slot is (0-1).
 
-    ``allowed_until`` is when its max runtime would have ended it, None if it had none.
+    ``allowed_until`` is when its max runtime would have ended it, None if it had none. ``watts``
+    is what each slot drew right before, idle; slots that nobody measured are missing.
     """
 
     at: datetime
     owner: str
     shares: Mapping[str, float]
     allowed_until: datetime | None = None
+    watts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A time in which a slot was free because a container of *owner* had been stopped."""
+    """A time in which a slot was free because a container of *owner* had been stopped.
+
+    ``watts`` is what it drew before that, idle; None where nobody measured it.
+    """
 
     slot: str
     share: float
     owner: str
     begin: datetime
     end: datetime
+    watts: float | None = None
 
     def hours(self, since: datetime, until: datetime) -> float:
         """Return the GPU-hours of it that lie between *since* and *until*."""
         lasted = min(self.end, until) - max(self.begin, since)
         return self.share * max(lasted, timedelta()) / _HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """Energy not wasted: what idle GPUs would have drawn in the hours that were returned.
+
+    It is known of ``measured_gpu_hours`` of these hours only.
+    """
+
+    kilowatt_hours: float
+    measured_gpu_hours: float
 
 
 def stretches(stops: Iterable[Stop]) -> tuple[Stretch, ...]:
@@ -61,13 +82,21 @@ def stretches(stops: Iterable[Stop]) -> tuple[Stretch, ...]:
             end = min(limit, next_on.get(slot, limit))
             next_on[slot] = stop.at
             if share > 0 and end > stop.at:
-                found.append(Stretch(slot, share, stop.owner, stop.at, end))
+                watts = stop.watts.get(slot)
+                found.append(Stretch(slot, share, stop.owner, stop.at, end, watts))
     return tuple(reversed(found))
 
 
 def hours_between(found: Sequence[Stretch], since: datetime, until: datetime) -> float:
     """Return the GPU-hours returned between two moments."""
     return sum(stretch.hours(since, until) for stretch in found)
+
+
+def energy_between(found: Sequence[Stretch], since: datetime, until: datetime) -> Energy:
+    """Return the energy that was not wasted between two moments, and how much is known of it."""
+    measured = [(stretch, stretch.watts) for stretch in found if stretch.watts is not None]
+    hours = [(stretch.hours(since, until), watts) for stretch, watts in measured]
+    return Energy(sum(h * watts for h, watts in hours) / _KILO, sum(h for h, _ in hours))
 
 
 def by_day(found: Sequence[Stretch], first: datetime, until: datetime) -> dict[datetime, float]:

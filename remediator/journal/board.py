@@ -1,6 +1,7 @@
 """What a person in charge looks at first: what waits, what was done, what was given back."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -120,17 +121,24 @@ def _stop(at: datetime, owner: str | None, task: str) -> Stop:
     try:
         kept = json.loads(task)
         context, started_at = kept["context"], moment(kept["target"]["started_at"])
-        shares = _shares(context)
+        shares = _numbers(context, "gpu_shares")
+        watts = _numbers(context, "gpu_watts")
         runtime = context.get("max_runtime_seconds")
         until = None if runtime is None else started_at + timedelta(seconds=float(runtime))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         # What cannot be read has returned nothing; the attempt itself is told of elsewhere.
-        shares, until = {}, None
-    return Stop(at, owner or "unknown", shares, until)
+        shares, watts, until = {}, {}, None
+    return Stop(at, owner or "unknown", shares, until, watts)
 
 
-def _shares(context: Mapping[str, object]) -> dict[str, float]:
-    """Return what of a GPU each slot was; attempts of older versions do not say it: nothing."""
+def _numbers(context: Mapping[str, object], name: str) -> dict[str, float]:
+    """Return a number for each slot; attempts of older versions do not say it: nothing."""
+    if not context.get(name):
+        return {}
     names = str(context.get("gpus") or "").split(", ")
-    shares = str(context.get("gpu_shares") or "").split(", ")
-    return {name: float(share) for name, share in zip(names, shares, strict=True) if name and share}
+    numbers = str(context[name]).split(", ")
+    return {
+        slot: float(number)
+        for slot, number in zip(names, numbers, strict=True)
+        if slot and number and math.isfinite(float(number))
+    }

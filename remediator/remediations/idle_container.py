@@ -96,6 +96,7 @@ class IdleContainer:
         return report, {
             "gpus": ", ".join(use.name for use in uses),
             "gpu_shares": ", ".join(f"{use.returns:.4g}" for use in uses),
+            "gpu_watts": ", ".join(_as_text(use.watts) for use in uses),
         }
 
     def _slot_uses(self, facts: ContainerFacts) -> tuple[SlotUse, ...]:
@@ -117,10 +118,23 @@ class IdleContainer:
             for reading in readings
         ]
         return tuple(
-            use
+            replace(use, watts=self._watts(use, reading.slot))
             for use, reading in zip(uses, readings, strict=True)
             if use.own_processes or anywhere or reading.slot.uuid in claimed
         )
+
+    def _watts(self, use: SlotUse, slot: GpuSlot) -> float | None:
+        """Return what a GPU draws that the container has to itself.
+
+        What a part of a GPU draws nobody measures. To know it matters for the report alone, so a
+        driver that cannot tell keeps nothing from being decided.
+        """
+        if not use.returns or slot.gpu_instance is not None:
+            return None
+        try:
+            return self._senses.driver.gauges(slot.parent_uuid).power_watts
+        except SourceError:
+            return None
 
     def _use(self, container_id: str, reading: Reading) -> SlotUse:
         if isinstance(reading, LostReading):
@@ -184,6 +198,10 @@ def _with_returns(use: SlotUse, slot: GpuSlot, is_claimed: bool) -> SlotUse:
     """Return *use* with what the container's end gives back: nothing of what others use as well."""
     is_alone = (use.own_processes or is_claimed) and not use.other_processes
     return replace(use, returns=slot.fraction if is_alone and use.lost is None else 0.0)
+
+
+def _as_text(watts: float | None) -> str:
+    return "" if watts is None else f"{watts:.4g}"
 
 
 def _seconds(time: timedelta | None) -> float | None:

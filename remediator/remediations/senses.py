@@ -7,7 +7,7 @@ from typing import Protocol
 
 from remediator.core.alerts import Alert
 from remediator.core.containers import ContainerFacts, ContainerSummary
-from remediator.core.gpus import GpuHealth, GpuSlot, Reading
+from remediator.core.gpus import GpuGauges, GpuHealth, GpuSlot, Reading
 from remediator.core.limits import LimitsBook
 from remediator.core.ownership import UserLookup
 from remediator.sources.prometheus import Confirmation, Sample
@@ -60,6 +60,10 @@ class Driver(Protocol):
 
     def health(self, gpu_uuid: str) -> GpuHealth:
         """Return what the driver thinks of a physical GPU."""
+        ...
+
+    def gauges(self, gpu_uuid: str) -> GpuGauges:
+        """Return what the instruments of a physical GPU show."""
         ...
 
     def process_utilization(self, slot: GpuSlot) -> Mapping[int, float] | None:

@@ -10,7 +10,15 @@ from prometheus_client import CollectorRegistry
 
 from remediator.core.attempts import AttemptState, Task
 from remediator.core.observation import Fact
-from remediator.core.returned import Stop, by_day, by_owner, hours_between, stretches
+from remediator.core.returned import (
+    Energy,
+    Stop,
+    by_day,
+    by_owner,
+    energy_between,
+    hours_between,
+    stretches,
+)
 from remediator.engine.returning import Returning
 from remediator.journal.journal import Journal
 from remediator.metrics import WorkerMetrics
@@ -55,6 +63,14 @@ def test_only_what_has_passed_is_returned() -> None:
     assert hours_between(found, NOON - DAY, NOON + 2 * HOUR) == pytest.approx(2)
     assert hours_between(found, NOON + HOUR, NOON + 2 * HOUR) == pytest.approx(1)
     assert hours_between(found, LATER, LATER + DAY) == 0
+
+
+def test_energy_is_what_the_idle_gpu_drew_times_the_hours_and_known_only_where_measured() -> None:
+    stop = Stop(NOON, "alice", {"0": 1.0, "1": 1.0, "2.0": 0.5}, None, {"0": 60.0, "1": 40.0})
+    found = stretches([stop, Stop(NOON + HOUR, "bob", {"1": 1.0})])
+
+    assert energy_between(found, NOON, NOON + 2 * HOUR) == Energy(0.12 + 0.04, 3.0)
+    assert energy_between((), NOON, LATER) == Energy(0, 0)
 
 
 def test_days_are_cut_at_midnight_and_empty_ones_are_there() -> None:
@@ -141,6 +157,16 @@ def stop_in(journal: Journal, number: int, at: datetime, **context: Fact) -> Non
             {"gpus": "0", "gpu_shares": "1", "max_runtime_seconds": None},
             Stop(NOON, "alice", {"0": 1.0}, None),
             id="without a max runtime",
+        ),
+        pytest.param(
+            {"gpus": "0, 1, 2.0", "gpu_shares": "1, 1, 0.2857", "gpu_watts": "61.25, , "},
+            Stop(NOON, "alice", {"0": 1.0, "1": 1.0, "2.0": 0.2857}, None, {"0": 61.25}),
+            id="with what was drawn, where it was measured",
+        ),
+        pytest.param(
+            {"gpus": "0", "gpu_shares": "1", "gpu_watts": "inf"},
+            Stop(NOON, "alice", {"0": 1.0}, None),
+            id="no number of watts",
         ),
         pytest.param({"gpus": "0"}, Stop(NOON, "alice", {}, None), id="as it was written before"),
         pytest.param({}, Stop(NOON, "alice", {}, None), id="without a GPU"),

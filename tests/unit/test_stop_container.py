@@ -8,6 +8,7 @@ from remediator.core.alerts import Alert
 from remediator.core.attempts import Proof, Task
 from remediator.core.containers import Mount
 from remediator.core.gpu_claims import GpuClaims
+from remediator.core.gpus import GpuGauges
 from remediator.core.limits import LimitsBook
 from remediator.core.observation import Observation, Source, Verdict
 from remediator.core.policy import Option
@@ -88,6 +89,7 @@ def test_an_idle_container_is_agreed_on_by_all_three_sources(
     assert seen.context == {
         "gpus": "0",
         "gpu_shares": "1",
+        "gpu_watts": "",
         "container": "idle",
         "grace_seconds": 60.0,
         "max_runtime_seconds": 172800.0,
@@ -306,11 +308,29 @@ def test_what_its_end_gives_back_is_what_it_had_to_itself(
     assert look(host, stop, container).context["gpu_shares"] == shares
 
 
+def test_what_an_idle_gpu_draws_is_written_down(host: FakeHost, stop: StopContainer) -> None:
+    host.driver.gauges_of["GPU-0"] = GpuGauges(power_watts=61.25)
+
+    assert look(host, stop, host.run()).context["gpu_watts"] == "61.25"
+
+
+def test_what_others_use_as_well_draws_nothing_for_the_container(
+    host: FakeHost, stop: StopContainer
+) -> None:
+    host.driver.gauges_of["GPU-0"] = GpuGauges(power_watts=61.25)
+    container = host.run()
+    host.run("other", gpus=("GPU-0",))
+
+    assert look(host, stop, container).context["gpu_watts"] == ""
+
+
 def test_a_mig_device_gives_back_its_fraction(host: FakeHost, stop: StopContainer) -> None:
     device = a_mig_device()
     host.driver.add(device)
 
-    assert look(host, stop, host.run(gpus=(device.uuid,))).context["gpu_shares"] == "0.1429"
+    context = look(host, stop, host.run(gpus=(device.uuid,))).context
+
+    assert (context["gpu_shares"], context["gpu_watts"]) == ("0.1429", "")
 
 
 @pytest.mark.parametrize(
