@@ -10,8 +10,8 @@ RULE_TESTS := $(wildcard alert_rules/tests/*_test.yml)
 SCRIPTS := $(wildcard .ci/run compose/systemd/*.sh tests/peers/*.sh tests/peers/gpu/*.sh)
 # What says that all of the core is tested: quick, and without peers.
 CORE_TESTS := $(patsubst %,tests/unit/test_%.py,aftermath attempt_states budgets cap_power clock_watch \
-	dcgm_freshness decision durations extensions gpu_claims holders idleness lifecycle limits limits_reader matchers notices orphans \
-	ownership policy_values quiescing resets returned runtime_container services targets)
+	dcgm_freshness decision durations extensions gpu_claims holders idleness lifecycle limits limits_reader matchers months notices orphans \
+	ownership policy_values quiescing report resets returned runtime_container services targets)
 PYTEST_ARGS ?=
 PARTS ?=
 MODULES ?=

@@ -1,15 +1,21 @@
 """Every metric Remediator has of its own, with its label values there from the start.
 
-A counter that appears only with its first event has no rate for it.
+A counter that appears only with its first event has no rate for it. What the journal counts for
+good goes on there after a restart; everything else begins at zero with its process.
 """
+
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from remediator.core.attempts import AttemptState
 from remediator.core.case import HoldReason
 from remediator.core.catalogue import CATALOGUE
+from remediator.core.delays import BUCKETS, bucket_of
 from remediator.core.notices import NoticeKind
 from remediator.core.observation import Source
+from remediator.core.tallies import Tally, Until
+from remediator.histogram import KeptHistogram
 
 DELIVERY_RESULTS = ("stored", "refused", "unauthorized", "too_large", "failed")
 NOTIFIERS = ("mail", "wall", "chat")
@@ -63,7 +69,7 @@ class WorkerMetrics:
         )
         self.decisions = Counter(
             "remediator_decisions",
-            "Decisions; the reason is empty where it is to remediate.",
+            "Decisions, without repeats; the reason is empty where it is to remediate.",
             ["decision", "reason"],
             registry=registry,
         )
@@ -100,6 +106,18 @@ class WorkerMetrics:
             "remediator_gpu_hours_returned",
             "GPU-hours that were free because an idle container had been stopped.",
             registry=registry,
+        )
+        self.energy_not_wasted = Counter(
+            "remediator_energy_not_wasted_joules",
+            "What idle GPUs drew before a stop, times the hours returned; where it was measured.",
+            registry=registry,
+        )
+        self.alert_to_action = KeptHistogram(
+            "remediator_alert_to_action_seconds",
+            "From the start of an alert until an attempt was begun, and until it was proven.",
+            ("until", [until.value for until in Until]),
+            BUCKETS,
+            registry,
         )
         self.quiesced_services = Gauge(
             "remediator_quiesced_services",
@@ -160,6 +178,29 @@ class WorkerMetrics:
             registry=registry,
         )
         self._start_at_zero()
+
+    def restore(self, kept: Mapping[tuple[Tally, str], float]) -> None:
+        """Go on where the journal left what it counts for good; once, at the start."""
+        counters = {
+            Tally.ATTEMPTS: self.attempts,
+            Tally.DECISIONS: self.decisions,
+            Tally.GPU_HOURS: self.gpu_hours_returned,
+            Tally.JOULES: self.energy_not_wasted,
+        }
+        for (tally, text), amount in kept.items():
+            first, _, second = text.partition("/")
+            if tally in counters:
+                counter = counters[tally]
+                (counter.labels(first, second) if text else counter).inc(amount)
+            elif tally is Tally.ALERT_TO_ACTION:
+                self.alert_to_action.count(first, second, amount)
+            elif tally is Tally.ALERT_TO_ACTION_SECONDS:
+                self.alert_to_action.add(first, amount)
+
+    def observe_delay(self, until: Until, seconds: float) -> None:
+        """Count how long something took from its alert's start."""
+        self.alert_to_action.count(until.value, bucket_of(seconds))
+        self.alert_to_action.add(until.value, seconds)
 
     def _start_at_zero(self) -> None:
         self.decisions.labels("remediate", "")

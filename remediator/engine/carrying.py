@@ -16,6 +16,7 @@ from remediator.core.lifecycle import keep_alive_helps
 from remediator.core.policy import Audience, PolicyRule
 from remediator.engine.epilog import Epilog
 from remediator.engine.keeping import way_to_keep, why_kept
+from remediator.engine.measuring import keep_delays
 from remediator.engine.parts import EngineParts
 from remediator.engine.telling import tell
 from remediator.errors import (
@@ -274,6 +275,7 @@ class Carrying:
                 journal.lasting.drop(record.id)
             else:
                 journal.incidents.settle(record.incident, f"{record.remediation} {state.value}")
+            delays = keep_delays(journal, record, state, now)
             self._epilog.write(record, after, now)
             self._tell(record, state, told, now)
             # What was refused spends no allowance: it must not be tried again without a pause.
@@ -281,6 +283,8 @@ class Carrying:
             journal.incidents.look_again(record.incident, now + pause)
         metrics = self._parts.metrics
         metrics.attempts.labels(record.remediation, state.value).inc()
+        for until, seconds in delays:
+            metrics.observe_delay(until, seconds)
         took = (now - record.planned_at).total_seconds()
         metrics.attempt_seconds.labels(record.remediation).observe(max(took, 0.0))
         log.info(

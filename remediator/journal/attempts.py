@@ -8,8 +8,10 @@ from datetime import datetime, timedelta
 from remediator.core.attempts import IN_PROGRESS, LEGAL_MOVES, AttemptState, PastAttempt, Task
 from remediator.core.budgets import Quota
 from remediator.core.policy import Limit
+from remediator.core.tallies import Tally
 from remediator.database import Database, maybe, moment, stamp
 from remediator.journal.incidents import keep_gpus
+from remediator.journal.tallies import count
 from remediator.journal.tasks import task_from_json, task_to_json
 
 log = logging.getLogger(__name__)
@@ -100,7 +102,7 @@ class Attempts:
         ended = None if state in IN_PROGRESS else stamp(now)
         with self._database.transaction() as connection:
             row = connection.execute(
-                "SELECT state FROM attempt WHERE id = ?", (attempt,)
+                "SELECT state, remediation FROM attempt WHERE id = ?", (attempt,)
             ).fetchone()
             if row is None or state not in LEGAL_MOVES[AttemptState(row["state"])]:
                 return False
@@ -108,6 +110,8 @@ class Attempts:
                 "UPDATE attempt SET state = ?, message = ?, ended_at = ? WHERE id = ?",
                 (state.value, message, ended, attempt),
             )
+            if ended is not None:
+                count(connection, Tally.ATTEMPTS, f"{row['remediation']}/{state.value}")
         return True
 
     def begin_step(self, attempt: int, name: str, detail: str, now: datetime) -> int:

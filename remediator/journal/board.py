@@ -12,6 +12,8 @@ from remediator.database import Database, maybe, moment, stamp
 from remediator.journal.operations import CommandRecord, command_of
 
 _STOPS = "stop-container"
+# Sorts after every time.
+_LATEST = "a"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +108,16 @@ class Board:
         rows = self._database.rows("SELECT * FROM command ORDER BY id DESC LIMIT ?", (most,))
         return [command_of(row) for row in rows]
 
-    def stops(self, since: datetime) -> list[Stop]:
-        """Return the proven stops that may have given something back after *since*."""
+    def stops(self, since: datetime, until: datetime | None = None) -> list[Stop]:
+        """Return the proven stops that may have given something back after *since*.
+
+        With *until*, none of those that came later.
+        """
         rows = self._database.rows(
             "SELECT a.ended_at, a.task, i.owner FROM attempt a JOIN incident i ON i.id = a.incident"
             " WHERE a.state = 'succeeded' AND a.remediation = ? AND a.ended_at > ?"
-            " ORDER BY a.ended_at",
-            (_STOPS, stamp(since - LONGEST)),
+            " AND a.ended_at < ? ORDER BY a.ended_at",
+            (_STOPS, stamp(since - LONGEST), _LATEST if until is None else stamp(until)),
         )
         return [_stop(moment(row["ended_at"]), row["owner"], row["task"]) for row in rows]
 

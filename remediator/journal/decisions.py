@@ -8,8 +8,10 @@ from datetime import datetime
 from remediator.core.alerts import Alert, Firing
 from remediator.core.case import Decision, Hold, Remediate
 from remediator.core.observation import Observation, Report
+from remediator.core.tallies import Tally
 from remediator.database import Database, maybe, moment, stamp
 from remediator.journal.incidents import identity, to_json
+from remediator.journal.tallies import count
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ class Decisions:
                     stamp(now),
                 ),
             )
+            count(connection, Tally.DECISIONS, f"{verdict}/{reason or ''}")
         return True
 
     def of_incident(self, incident: int) -> list[DecisionRecord]:

@@ -18,9 +18,11 @@ from remediator.journal.extensions import Extensions
 from remediator.journal.incidents import Incidents
 from remediator.journal.intake import Intake
 from remediator.journal.lasting import LastingEffects
+from remediator.journal.months import Months
 from remediator.journal.notices import Notices
 from remediator.journal.operations import Operations
 from remediator.journal.search import Search
+from remediator.journal.tallies import Tallies
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,8 @@ class Journal:
         self.operations = Operations(database)
         self.search = Search(database)
         self.board = Board(database)
+        self.months = Months(database)
+        self.tallies = Tallies(database)
 
     @classmethod
     def for_worker(cls, folder: Path) -> "Journal":

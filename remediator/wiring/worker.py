@@ -65,6 +65,7 @@ def make_worker(
     # Before anything else: what a crash has left stopped is what everybody is missing.
     quiesce.recovery.start()
     journal = Journal.for_worker(settings.state_dir)
+    metrics.restore(journal.tallies.all())
     people = make_people(settings)
     parts = EngineParts(
         host=settings.host,

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from remediator.cli.main import make_parser
 from remediator.config.digest import DIGEST_FIELDS
@@ -11,6 +12,7 @@ from remediator.config.policy import POLICY_FIELDS, RULE_FIELDS, RUNG_FIELDS
 from remediator.config.settings import ENVIRONMENT, MAIL_FIELDS, SETTINGS_FIELDS, Settings
 from remediator.core.case import HoldReason
 from remediator.core.catalogue import CATALOGUE
+from remediator.metrics import ReceiverMetrics, WorkerMetrics
 from remediator.wiring.doctor import checks_of
 from tests.docs.documents import ROOT, part, rows, table, words
 
@@ -65,6 +67,17 @@ def test_every_check_of_doctor_is_explained_in_its_order() -> None:
     checks = checks_of(Settings(), with_trial=True)
 
     assert rows("doctor") == [check.name for check in checks]
+
+
+def _families(metrics: type[ReceiverMetrics] | type[WorkerMetrics]) -> list[str]:
+    registry = CollectorRegistry()
+    metrics(registry)
+    suffix = {"counter": "_total"}
+    return [family.name + suffix.get(family.type, "") for family in registry.collect()]
+
+
+def test_every_metric_of_our_own_is_explained() -> None:
+    assert rows("metrics") == [*_families(ReceiverMetrics), *_families(WorkerMetrics)]
 
 
 def test_every_unit_is_installed_and_explained() -> None:

@@ -1,4 +1,5 @@
 import threading
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from remediator.core.attempts import Proof, Verification
 from remediator.core.notices import NoticeKind
 from remediator.core.observation import Observation, Report, Source, Verdict
 from remediator.core.policy import Limit, Mode
+from remediator.core.tallies import Tally
 from remediator.core.targets import Container
 from remediator.engine.carrying import Carrying
 from remediator.errors import (
@@ -64,6 +66,56 @@ def test_what_was_done_and_proven_is_told_with_the_evidence(site: EngineSite) ->
     )
     outcome = {"remediation": "stop-container", "outcome": "succeeded"}
     assert site.metric("attempts_total", **outcome) == 1
+
+
+def delays(site: EngineSite) -> dict[str, tuple[float, float]]:
+    """How often it was measured from the alert's start until then, and how long in all."""
+    name = "alert_to_action_seconds"
+    return {
+        until: (site.metric(f"{name}_count", until=until), site.metric(f"{name}_sum", until=until))
+        for until in ("begun", "proven")
+    }
+
+
+def test_the_time_since_the_alert_is_measured_to_the_beginning_and_to_the_proof(
+    site: EngineSite,
+) -> None:
+    """The alert is an hour old; it takes half an hour until the effect is proven."""
+    site.stop_container.verdicts = deque([UNPROVEN, Verification(Proof.PROVEN, "it is so")])
+    site.carrying.carry_out(plan(site))
+    site.clock.advance(30 * MINUTE)
+
+    site.carrying.take_up(1)
+
+    assert delays(site) == {"begun": (1, 3600), "proven": (1, 5400)}
+    assert site.journal.tallies.all()[Tally.ALERT_TO_ACTION_SECONDS, "proven"] == 5400
+
+
+@pytest.mark.parametrize(
+    ("refuses", "begun"),
+    [
+        pytest.param("it is gone", (0, 0), id="refused before it began"),
+        pytest.param("", (1, 3600), id="failed"),
+    ],
+)
+def test_what_has_not_succeeded_has_no_proven_end(
+    site: EngineSite, refuses: str, begun: tuple[float, float]
+) -> None:
+    site.stop_container.refuses = refuses
+    site.stop_container.verdicts = deque([DISPROVEN])
+
+    site.carrying.carry_out(plan(site))
+
+    assert delays(site) == {"begun": begun, "proven": (0, 0)}
+
+
+def test_to_tell_people_is_no_action(site: EngineSite) -> None:
+    site.policy = a_policy(a_rule(hurried("notify-only")))
+
+    site.carrying.carry_out(plan(site))
+
+    assert site.states() == ["succeeded"]
+    assert delays(site)["begun"] == (0, 0)
 
 
 def test_each_step_is_in_the_journal_with_what_came_of_it(site: EngineSite) -> None:

@@ -9,6 +9,11 @@ from remediator.core.case import HoldReason
 from remediator.core.catalogue import CATALOGUE, Offer
 from remediator.core.notices import NoticeKind
 from remediator.core.observation import Source
+from remediator.core.tallies import Tally, Until
+from remediator.database import open_writer
+from remediator.errors import JournalError
+from remediator.journal.journal import FILE, Journal
+from remediator.journal.tallies import count
 from remediator.metrics import (
     DELIVERY_RESULTS,
     NOTICE_RESULTS,
@@ -20,6 +25,8 @@ from remediator.metrics import (
 from remediator.notifiers.chat import Chat
 from remediator.notifiers.mail import Mail
 from remediator.notifiers.wall import Wall
+from tests.builders import NOON
+from tests.unit.stories import write_a_story
 
 RULES = Path(__file__).parents[2] / "alert_rules" / "remediator.yml"
 
@@ -42,6 +49,48 @@ def test_acting_has_no_reason(worker: CollectorRegistry) -> None:
     labels = {"decision": "remediate", "reason": ""}
 
     assert worker.get_sample_value("remediator_decisions_total", labels) == 0
+
+
+@pytest.mark.parametrize("until", Until)
+def test_the_time_from_alert_to_action_is_there_from_the_start(
+    worker: CollectorRegistry, until: Until
+) -> None:
+    name, labels = "remediator_alert_to_action_seconds", {"until": until.value}
+
+    assert worker.get_sample_value(f"{name}_count", labels) == 0
+    assert worker.get_sample_value(f"{name}_sum", labels) == 0
+    assert worker.get_sample_value(f"{name}_bucket", {**labels, "le": "+Inf"}) == 0
+
+
+def test_what_the_journal_keeps_goes_on_after_a_restart(tmp_path: Path) -> None:
+    """Everything that is counted in the journal, and nothing of what no version of ours counts."""
+    journal = Journal.for_worker(tmp_path)
+    write_a_story(journal)
+    journal.tallies.returned(2.5, 7200.0, NOON)
+    for seconds in (300.0, 300.1, 1e9):
+        journal.tallies.delay(Until.PROVEN, seconds)
+    with open_writer(tmp_path / FILE, "remediator.journal", JournalError).transaction() as raw:
+        raw.execute("INSERT INTO tally VALUES ('of_later', 'x', 1)")
+        count(raw, Tally.ALERT_TO_ACTION, "later/300.0")
+    metrics = WorkerMetrics(CollectorRegistry())
+
+    metrics.restore(journal.tallies.all())
+    metrics.observe_delay(Until.PROVEN, 300.0)
+
+    value = metrics.registry.get_sample_value
+    name, proven = "remediator_alert_to_action_seconds", {"until": "proven"}
+    done = {"remediation": "stop-container", "outcome": "succeeded"}
+    held = {"decision": "hold", "reason": "warned"}
+    assert value("remediator_attempts_total", done) == 1
+    assert value("remediator_decisions_total", held) == 1
+    assert value("remediator_decisions_total", {"decision": "remediate", "reason": ""}) == 1
+    assert value("remediator_gpu_hours_returned_total") == 2.5
+    assert value("remediator_energy_not_wasted_joules_total") == 7200
+    assert value(f"{name}_bucket", {**proven, "le": "300.0"}) == 2
+    assert value(f"{name}_bucket", {**proven, "le": "600.0"}) == 3
+    assert value(f"{name}_count", proven) == 4
+    assert value(f"{name}_sum", proven) == pytest.approx(1e9 + 900.1)
+    journal.close()
 
 
 @pytest.mark.parametrize("offer", CATALOGUE, ids=lambda offer: offer.name)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from remediator.core.case import Breaker
+from remediator.core.tallies import Tally
 from remediator.database import open_writer
 from remediator.errors import JournalError, StoreError
 from remediator.inbox.store import Inbox
@@ -138,6 +139,7 @@ def test_a_migrated_journal_goes_on_where_it_was(folder: Path) -> None:
     assert journal.operations.breaker() == Breaker()
     [past] = journal.attempts.past(Need(None, ()), NOON)
     assert past.in_progress
+    assert journal.tallies.all() == {(Tally.DECISIONS, "hold/"): 1}
     journal.close()
 
 

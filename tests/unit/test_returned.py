@@ -202,3 +202,21 @@ def test_the_worker_counts_each_hour_once(tmp_path: Path) -> None:
         [0, 0.75, 0.75, 0.75, 2.25, 2.25 + 1.5 * (23 - 0.5 - 1 / 120)], abs=0.02
     )
     journal.close()
+
+
+def test_a_worker_goes_on_counting_where_the_last_one_ended(tmp_path: Path) -> None:
+    """What was returned while none ran is counted by the next one, once; energy too."""
+    journal, clock = Journal.for_worker(tmp_path), HandClock(NOON)
+    stop_in(journal, 1, NOON - HOUR, gpus="0", gpu_shares="1", gpu_watts="50")
+    Returning(journal, clock, WorkerMetrics(CollectorRegistry())).step()
+
+    for _ in range(2):
+        metrics = WorkerMetrics(CollectorRegistry())
+        metrics.restore(journal.tallies.all())
+        clock.advance(HOUR)
+        Returning(journal, clock, metrics).step()
+
+    value = metrics.registry.get_sample_value
+    assert value("remediator_gpu_hours_returned_total") == pytest.approx(2)
+    assert value("remediator_energy_not_wasted_joules_total") == pytest.approx(2 * 50 * 3600)
+    journal.close()
