@@ -14,6 +14,7 @@
             EffectUnknownError       something may have been changed: verify before going on
         CommandError                 a command cannot be followed; the text is the answer
         NotifyError                  one notifier could not deliver one message
+        ReportError                  a month cannot be reported, or its file not be written
         SetupError                   a program cannot start as it was told to; says what to do
 
 Anything else that escapes is a bug: it is logged with its traceback, the attempt is settled as
@@ -101,6 +102,10 @@ class NotifyError(RemediatorError):
     def __init__(self, message: str, *, permanent: bool = False) -> None:
         super().__init__(message)
         self.permanent = permanent
+
+
+class ReportError(RemediatorError):
+    """A month cannot be reported, or its file cannot be written; the message says why."""
 
 
 class SetupError(RemediatorError):

@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 from rich.text import Text
 
-from remediator.cli.incidents import make_console
 from remediator.cli.programs import Subparsers, add_settings, settings_of
+from remediator.cli.terminal import make_console
 from remediator.core.notices import clean
 from remediator.doctor.examination import Finding, Health, examine
 from remediator.wiring.doctor import checks_of

@@ -4,21 +4,19 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
-from datetime import datetime
-from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from remediator.cli.programs import Subparsers, add_settings, settings_of
+from remediator.cli.terminal import make_console, plain, print_rows
 from remediator.core.notices import clean
 from remediator.journal.incidents import Incident
 from remediator.journal.journal import Journal
 from remediator.journal.story import Event, Story, tell
 
 _LONGEST = 500
+_COLUMNS = ("ID", "OPENED", "STATE", "WHAT", "SUBJECT", "OWNER", "OUTCOME")
 _STYLES = {"decided": "cyan", "settled": "bold", "step": "magenta", "told": "green"}
 
 
@@ -44,7 +42,7 @@ def show_list(options: argparse.Namespace) -> int:
     journal = Journal.for_reading(settings_of(options).state_dir)
     incidents = journal.incidents.latest(options.limit, only_open=options.open)
     if options.json:
-        print(json.dumps([_plain(asdict(incident)) for incident in incidents], indent=2))
+        print(json.dumps(plain(incidents), indent=2))
         return 0
     console = make_console()
     for line in _standing(journal):
@@ -52,12 +50,7 @@ def show_list(options: argparse.Namespace) -> int:
     if not incidents:
         console.print("No incidents.")
         return 0
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("ID", "OPENED", "STATE", "WHAT", "SUBJECT", "OWNER", "OUTCOME"):
-        table.add_column(column, overflow="fold")
-    for incident in incidents:
-        table.add_row(*(Text(clean(cell)) for cell in _cells(journal, incident)))
-    console.print(table)
+    print_rows(console, _COLUMNS, [_cells(journal, incident) for incident in incidents])
     return 0
 
 
@@ -69,7 +62,7 @@ def show_one(options: argparse.Namespace) -> int:
         print(f"remediator: there is no incident {options.id}", file=sys.stderr)
         return 1
     if options.json:
-        print(json.dumps(_plain(asdict(story)), indent=2))
+        print(json.dumps(plain(story), indent=2))
         return 0
     console = make_console()
     for line in _headline(story):
@@ -129,23 +122,6 @@ def _print_event(console: Console, event: Event) -> None:
     console.print(head)
     for detail in event.details:
         console.print(Text(" " * 36 + clean(detail, _LONGEST), style="dim"))
-
-
-def make_console() -> Console:
-    """Return a console that leaves text alone: no markup, no wrapping when it is not a screen."""
-    console = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
-    if not console.is_terminal:
-        console = Console(markup=False, highlight=False, emoji=False, soft_wrap=True, width=220)
-    return console
-
-
-def _plain(value: Any) -> Any:
-    """Return *value* with its times as text, for JSON."""
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def _positive(text: str) -> int:

@@ -23,6 +23,7 @@ from remediator.cli import (
     operate,
     programs,
     quiesce,
+    report,
     simulate,
     users,
 )
@@ -91,6 +92,7 @@ def make_parser() -> argparse.ArgumentParser:
     export.add_to(subparsers)
     incidents.add_to(subparsers)
     operate.add_to(subparsers)
+    report.add_to(subparsers)
     simulate.add_to(subparsers)
     check.add_to(subparsers)
     doctor.add_to(subparsers)

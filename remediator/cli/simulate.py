@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 from rich.text import Text
 
-from remediator.cli.incidents import make_console
 from remediator.cli.programs import Subparsers, add_settings, settings_of
+from remediator.cli.terminal import make_console
 from remediator.config.policy import read_policy
 from remediator.core.alerts import Alert, Firing, Status
 from remediator.core.approvals import Answer, Approval

@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from remediator.cli.incidents import make_console
 from remediator.cli.programs import Subparsers, add_settings, settings_of
+from remediator.cli.terminal import make_console
 from remediator.config.settings import Settings
 from remediator.errors import SetupError
 from remediator.web.users import Role, Users, user_with_password, user_with_token

@@ -38,16 +38,18 @@ class Months:
 
     def since(self) -> datetime | None:
         """Return from when on nothing is forgotten yet; None while there is nothing."""
-        row = self._database.row(
-            "SELECT min(id) AS first, min(opened_at) AS opened_at FROM incident"
-        )
+        row = self._database.row("SELECT min(id) AS first FROM incident")
         if row is None or row["first"] is None:
             return None
-        if row["first"] == 1:
-            return moment(row["opened_at"])
         # What was closed before the oldest that is left may have been forgotten.
-        row = self._database.row("SELECT min(closed_at) AS closed_at FROM incident")
-        return maybe(moment, row["closed_at"]) if row else None
+        columns = ("opened_at",) if row["first"] == 1 else ("closed_at", "opened_at")
+        for column in columns:
+            row = self._database.row(
+                f"SELECT min({column}) AS since FROM incident WHERE {column} IS NOT NULL"  # noqa: S608
+            )
+            if row is not None and row["since"] is not None:
+                return moment(row["since"])
+        return None
 
     def material(self, month: Month) -> Material:
         """Return everything that a report of *month* is made of."""

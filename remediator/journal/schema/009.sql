@@ -14,6 +14,7 @@ INSERT INTO tally (name, labels, amount)
 
 -- What a month's report asks for, without reading the other months.
 CREATE INDEX attempt_ended ON attempt (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX incident_closed ON incident (closed_at) WHERE closed_at IS NOT NULL;
 CREATE INDEX decision_at ON decision (at);
 CREATE INDEX warning_at ON warning (warned_at);
 CREATE INDEX extension_given ON extension (given_at);
