@@ -1,22 +1,27 @@
-"""``remediator incidents list`` and ``show``: what happened, why, and how it ended."""
+"""``remediator incidents list``, ``waiting`` and ``show``: what happened, why, how it ended."""
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 
 from rich.console import Console
 from rich.text import Text
 
 from remediator.cli.programs import Subparsers, add_settings, settings_of
-from remediator.cli.terminal import make_console, plain, print_rows
+from remediator.cli.terminal import print_rows
+from remediator.cli.watching import add_watch, print_json, show
+from remediator.clock import SystemClock
 from remediator.core.notices import clean
+from remediator.journal.board import Waiting
 from remediator.journal.incidents import Incident
 from remediator.journal.journal import Journal
 from remediator.journal.story import Event, Story, tell
 
 _LONGEST = 500
+_INDENT, _WIDE = 36, 100
 _COLUMNS = ("ID", "OPENED", "STATE", "WHAT", "SUBJECT", "OWNER", "OUTCOME")
+_QUESTIONS = ("ID", "MAY BE DONE", "WHAT", "SUBJECT", "OWNER", "ASKED", "ANSWER UNTIL")
 _STYLES = {"decided": "cyan", "settled": "bold", "step": "magenta", "told": "green"}
 
 
@@ -29,47 +34,88 @@ def add_to(subparsers: Subparsers) -> None:
     listing.add_argument("--open", action="store_true", help="only those that are still open")
     listing.add_argument("--limit", type=_positive, default=20, metavar="N", help="at most N (20)")
     listing.set_defaults(run=show_list)
+    waiting = verbs.add_parser("waiting", help="what waits for an approval, the most urgent first")
+    waiting.set_defaults(run=show_waiting)
     showing = verbs.add_parser("show", help="one incident with everything that is known of it")
     showing.add_argument("id", type=_positive, metavar="ID", help="its number")
     showing.set_defaults(run=show_one)
-    for verb in (listing, showing):
+    for verb in (listing, waiting, showing):
         add_settings(verb)
-        verb.add_argument("--json", action="store_true", help="for machines")
+        add_watch(verb)
 
 
 def show_list(options: argparse.Namespace) -> int:
     """Print the newest incidents."""
-    journal = Journal.for_reading(settings_of(options).state_dir)
-    incidents = journal.incidents.latest(options.limit, only_open=options.open)
-    if options.json:
-        print(json.dumps(plain(incidents), indent=2))
+    folder = settings_of(options).state_dir
+
+    def draw(console: Console) -> int:
+        with closing(Journal.for_reading(folder)) as journal:
+            incidents = journal.incidents.latest(options.limit, only_open=options.open)
+            if options.json:
+                print_json(incidents, options)
+                return 0
+            for line in _standing(journal):
+                console.print(line)
+            rows = [_cells(journal, incident) for incident in incidents]
+        if rows:
+            print_rows(console, _COLUMNS, rows)
+        else:
+            console.print("No incidents.")
         return 0
-    console = make_console()
-    for line in _standing(journal):
-        console.print(line)
-    if not incidents:
-        console.print("No incidents.")
+
+    return show(options, draw)
+
+
+def show_waiting(options: argparse.Namespace) -> int:
+    """Print the questions that wait for an operator."""
+    folder = settings_of(options).state_dir
+
+    def draw(console: Console) -> int:
+        with closing(Journal.for_reading(folder)) as journal:
+            waiting = journal.board.waiting(SystemClock().now())
+        if options.json:
+            print_json(waiting, options)
+        elif waiting:
+            print_rows(console, _QUESTIONS, [_question(asked) for asked in waiting])
+        else:
+            console.print("Nothing waits for an approval.")
         return 0
-    print_rows(console, _COLUMNS, [_cells(journal, incident) for incident in incidents])
-    return 0
+
+    return show(options, draw)
 
 
 def show_one(options: argparse.Namespace) -> int:
     """Print one incident; exit code 1 if there is none with that number."""
-    journal = Journal.for_reading(settings_of(options).state_dir)
-    story = tell(journal, options.id)
-    if story is None:
-        print(f"remediator: there is no incident {options.id}", file=sys.stderr)
-        return 1
-    if options.json:
-        print(json.dumps(plain(story), indent=2))
+    folder = settings_of(options).state_dir
+
+    def draw(console: Console) -> int:
+        with closing(Journal.for_reading(folder)) as journal:
+            story = tell(journal, options.id)
+        if story is None:
+            print(f"remediator: there is no incident {options.id}", file=sys.stderr)
+            return 1
+        if options.json:
+            print_json(story, options)
+            return 0
+        for line in _headline(story):
+            console.print(line)
+        for event in story.events:
+            _print_event(console, event)
         return 0
-    console = make_console()
-    for line in _headline(story):
-        console.print(line)
-    for event in story.events:
-        _print_event(console, event)
-    return 0
+
+    return show(options, draw, newest_last=True)
+
+
+def _question(asked: Waiting) -> tuple[str, ...]:
+    return (
+        str(asked.incident),
+        asked.remediation,
+        asked.fault,
+        asked.title,
+        asked.owner or "unknown",
+        f"{asked.asked_at:%Y-%m-%d %H:%M:%S}",
+        f"{asked.expires_at:%Y-%m-%d %H:%M:%S}",
+    )
 
 
 def _standing(journal: Journal) -> Iterator[Text]:
@@ -120,8 +166,10 @@ def _print_event(console: Console, event: Event) -> None:
     head.append(f"{event.what:<9}  ", style=_STYLES.get(event.what, ""))
     head.append(clean(event.text, _LONGEST))
     console.print(head)
+    # Where lines are short, the column of the words is no place to begin all others.
+    indent = " " * (_INDENT if console.width >= _WIDE else 2)
     for detail in event.details:
-        console.print(Text(" " * 36 + clean(detail, _LONGEST), style="dim"))
+        console.print(Text(indent + clean(detail, _LONGEST), style="dim"))
 
 
 def _positive(text: str) -> int:

@@ -19,7 +19,7 @@ from pathlib import Path
 from remediator.cli.programs import Subparsers, add_settings, settings_of
 from remediator.core.commands import Action
 from remediator.core.durations import parse_duration
-from remediator.core.extensions import Via
+from remediator.core.extensions import Extension, Via
 from remediator.core.notices import clean
 from remediator.errors import JournalError, SetupError
 from remediator.inbox.bell import ring
@@ -45,7 +45,8 @@ def add_to(subparsers: Subparsers) -> None:
     for action, about in _ABOUT.items():
         parser = subparsers.add_parser(action.value, help=about, description=about)
         add_settings(parser)
-        parser.set_defaults(run=run, action=action, json=False)
+        parser.add_argument("--json", action="store_true", help="for machines")
+        parser.set_defaults(run=run, action=action)
         if action is Action.EXTEND:
             _add_extend(parser)
             continue
@@ -67,7 +68,6 @@ def _add_extend(parser: argparse.ArgumentParser) -> None:
         "duration", type=_duration, metavar="DURATION", help="from now on, such as 4h or 1h30m"
     )
     parser.add_argument("--reason", default="", help="why, for whoever reads it later")
-    parser.add_argument("--json", action="store_true", help="for machines")
     parser.set_defaults(via=Via.CLI.value)
 
 
@@ -91,18 +91,17 @@ def run(options: argparse.Namespace) -> int:
             inbox.close()
     ring(folder)
     answer = _wait(settings.state_dir, name, number)
+    if options.json:
+        print(json.dumps(_plain(settings.state_dir, options.action, answer), indent=2))
+    elif answer is not None:
+        print(clean(answer.answer, 500), file=sys.stdout if answer.accepted else sys.stderr)
     if answer is None:
         print(
             "remediator: the command is stored, but no worker has answered; it is followed as soon"
             " as one runs",
             file=sys.stderr,
         )
-        return 1
-    if options.json:
-        print(json.dumps(_plain(settings.state_dir, answer), indent=2))
-    else:
-        print(clean(answer.answer, 500), file=sys.stdout if answer.accepted else sys.stderr)
-    return 0 if answer.accepted else 1
+    return 0 if answer is not None and answer.accepted else 1
 
 
 @contextlib.contextmanager
@@ -144,18 +143,26 @@ def _wait(state_dir: Path, inbox: str, number: int) -> CommandRecord | None:
     return None
 
 
-def _plain(state_dir: Path, answer: CommandRecord) -> dict[str, object]:
-    """Return an answer for machines; ``until`` is when the extension that is in force ends."""
-    with closing(Journal.for_reading(state_dir)) as journal:
-        container = answer.argument.get("container_id", "") if answer.accepted else ""
-        kept = journal.extensions.last(container, None)
-    return {
-        "accepted": answer.accepted,
-        "answer": answer.answer,
-        "incident": answer.incident,
-        "until": kept.until.isoformat() if kept else None,
-        "by": kept.actor if kept else None,
+def _plain(state_dir: Path, action: Action, answer: CommandRecord | None) -> dict[str, object]:
+    """Return an answer for machines: its fields are null while no worker has answered.
+
+    Of an extension, ``until`` is when the one that is in force ends, and ``by`` whose it is.
+    """
+    said: dict[str, object] = {
+        "accepted": answer.accepted if answer else None,
+        "answer": answer.answer if answer else None,
+        "incident": answer.incident if answer else None,
     }
+    if action is not Action.EXTEND:
+        return said
+    kept = _kept(state_dir, answer) if answer and answer.accepted else None
+    until, by = (kept.until.isoformat(), kept.actor) if kept else (None, None)
+    return {**said, "until": until, "by": by}
+
+
+def _kept(state_dir: Path, answer: CommandRecord) -> Extension | None:
+    with closing(Journal.for_reading(state_dir)) as journal:
+        return journal.extensions.last(answer.argument.get("container_id", ""), None)
 
 
 def _duration(text: str) -> str:

@@ -14,8 +14,11 @@ import pytest
 from remediator import __version__
 from remediator.cli.main import main, make_parser
 from remediator.cli.programs import settings_of
+from remediator.clock import SystemClock
+from remediator.core.policy import Mode
 from remediator.journal.journal import Journal
-from tests.builders import NOON, RULE, an_alert
+from tests.builders import NOON, RULE, a_policy, a_rule, an_alert
+from tests.unit.engine_site import EngineSite, hurried
 from tests.unit.stories import write_a_story
 
 SUBCOMMANDS = ["serve", "work", "run", "export", "incidents"]
@@ -163,6 +166,30 @@ def test_without_a_journal_there_is_nothing_to_list(folder: Path) -> None:
         f"remediator: {folder}/journal.db does not exist yet:"
         " has the program that writes it been started?\n"
     )
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon", "1e9"])
+def test_what_is_no_time_between_two_looks_is_wrong_usage(state: Path, seconds: str) -> None:
+    done = incidents(state, "list", f"--watch={seconds}")
+
+    assert done.code == 2
+    assert f'"{seconds}" is not a number of seconds from 0.1 to 3600' in done.err
+
+
+def test_what_waits_for_an_approval_is_listed(folder: Path) -> None:
+    site = EngineSite(folder, a_policy(a_rule(hurried(), mode=Mode.APPROVE)), clock=SystemClock())
+    nothing = incidents(folder, "waiting")
+    site.deliver(an_alert({"container_id": "c" * 64, "container": "[red]train\x1b[2J"}))
+    site.round()
+
+    done, machines = incidents(folder, "waiting"), incidents(folder, "waiting", "--json")
+
+    assert nothing.out == "Nothing waits for an approval.\n"
+    assert done.out.splitlines()[0].split()[:4] == ["ID", "MAY", "BE", "DONE"]
+    assert done.out.splitlines()[1].startswith("1   stop-container  idle container  [red]train[2J")
+    [asked] = json.loads(machines.out)
+    assert (asked["incident"], asked["remediation"]) == (1, "stop-container")
+    site.close()
 
 
 def test_incidents_are_listed_the_newest_first(state: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,43 @@ def test_pause_and_resume_are_answered(
     told = capsys.readouterr().out.splitlines()
     assert told[0].startswith("paused: nothing new is begun")
     assert told[1].startswith("resumed: ")
+
+
+def test_answers_are_told_to_machines(site: EngineSite, capsys: pytest.CaptureFixture[str]) -> None:
+    with site.working():
+        codes = [
+            remediator(site, "pause", "why", "--json"),
+            remediator(site, "approve", "7", "--json"),
+        ]
+    [first, second] = _objects(capsys.readouterr().out)
+
+    assert codes == [0, 1]
+    assert first["accepted"] is True
+    assert first["answer"].startswith("paused: ")
+    assert (second["accepted"], second["incident"]) == (False, None)
+    assert set(second) == {"accepted", "answer", "incident"}
+
+
+def test_without_a_worker_machines_are_told_that_nobody_answers(
+    site: EngineSite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operate, "_PATIENCE_SECONDS", 0.1)
+
+    assert remediator(site, "extend", "train", "4h", "--json") == 1
+
+    told = capsys.readouterr()
+    assert json.loads(told.out) == dict.fromkeys(("accepted", "answer", "incident", "until", "by"))
+    assert "no worker has answered" in told.err
+
+
+def _objects(text: str) -> list[dict[str, Any]]:
+    """Return the JSON objects that stand one after the other in *text*."""
+    found, decoder = [], json.JSONDecoder()
+    while text := text.strip():
+        value, end = decoder.raw_decode(text)
+        found.append(value)
+        text = text[end:]
+    return found
 
 
 def test_a_refusal_is_an_error_with_the_workers_words(
