@@ -91,7 +91,7 @@ class OwnerReturns:
 
 
 @dataclass(frozen=True, slots=True)
-class Actions:
+class Outcomes:
     """How the attempts of one remediation ended."""
 
     remediation: str
@@ -169,7 +169,7 @@ class Report:
     previous: Figures | None
     days: tuple[DayHours, ...]
     owners: tuple[OwnerReturns, ...]
-    actions: tuple[Actions, ...]
+    actions: tuple[Outcomes, ...]
     held: tuple[Held, ...]
     warned: tuple[OwnerWarnings, ...]
     extended: tuple[Ways, ...]
@@ -236,11 +236,11 @@ def owners_of(month: Month, material: Material, now: datetime) -> tuple[OwnerRet
     )
 
 
-def actions_of(attempts: Iterable[Ended]) -> tuple[Actions, ...]:
+def actions_of(attempts: Iterable[Ended]) -> tuple[Outcomes, ...]:
     """Return how the attempts of each remediation ended, by name."""
     counts = Counter((attempt.remediation, attempt.state) for attempt in attempts)
     return tuple(
-        Actions(
+        Outcomes(
             remediation=name,
             succeeded=counts[name, AttemptState.SUCCEEDED],
             failed=counts[name, AttemptState.FAILED],

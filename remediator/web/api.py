@@ -5,9 +5,9 @@ from collections.abc import Callable
 import msgspec
 from flask import Blueprint, Response, request
 
-from remediator.errors import InboxError, JournalError
+from remediator.errors import InboxError, JournalError, ReportError
 from remediator.web import shapes
-from remediator.web.asking import query_of, within
+from remediator.web.asking import month_in, query_of, within
 from remediator.web.gate import CSRF_HEADER, Refusal, visitor
 from remediator.web.openapi import describe
 from remediator.web.pages import DAYS, PER_PAGE, PageParts, with_headers
@@ -31,6 +31,7 @@ def make_api(parts: PageParts) -> Blueprint:
         ("/approvals", views.approvals),
         ("/gpus", views.gpus),
         ("/returned", views.returned),
+        ("/report", views.report),
         ("/actions", views.actions),
         ("/commands/<int:number>", views.command),
         ("/openapi.json", views.description),
@@ -78,6 +79,13 @@ class _Api:
     def returned(self) -> Response:
         """Answer the GPU-hours returned."""
         return _json(self._facts.returned(within(request.args, "days", DAYS, _MOST_DAYS)))
+
+    def report(self) -> Response:
+        """Answer what a month brought."""
+        try:
+            return _json(self._facts.report(month_in(request.args)))
+        except ReportError as error:
+            return refused(Refusal(404, str(error)))
 
     def actions(self) -> Response:
         """Answer what was done lately."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 
+from remediator.core.months import Month, parse_month
 from remediator.journal.search import Query
 
 _LONGEST = 200
@@ -45,6 +46,12 @@ def within(arguments: Mapping[str, str], name: str, default: int, most: int) -> 
     if number > most:
         raise ValueError(f"{name} is at most {most}")
     return number
+
+
+def month_in(arguments: Mapping[str, str]) -> Month | None:
+    """Return the month that is asked for, None if none is; ValueError for what is no month."""
+    text = _text(arguments, "month")
+    return parse_month(text) if text else None
 
 
 def local_path(text: str) -> str:

@@ -2,14 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from typing import Protocol
 
 from remediator.core.durations import humanize
-from remediator.web.shapes import DayReturned
 
 # The drawing's own units; the browser scales it to the width there is.
 CHART_WIDTH, CHART_HEIGHT = 700.0, 120.0
 _GAP = 0.25
+
+
+class Day(Protocol):
+    """A day with what was given back on it."""
+
+    @property
+    def day(self) -> date:
+        """Which one."""
+        ...
+
+    @property
+    def gpu_hours(self) -> float:
+        """How much."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +37,7 @@ class Bar:
     says: str
 
 
-def bars_of(days: Sequence[DayReturned]) -> tuple[Bar, ...]:
+def bars_of(days: Sequence[Day]) -> tuple[Bar, ...]:
     """Return a bar for each day; the highest fills the chart."""
     highest = max((day.gpu_hours for day in days), default=0.0) or 1.0
     step = CHART_WIDTH / max(1, len(days))

@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 from remediator.clock import Clock
+from remediator.core.months import Month
 from remediator.core.notices import clean
 from remediator.core.policy import Policy
+from remediator.core.report import Report
 from remediator.core.returned import by_day, by_owner, stretches
 from remediator.errors import ConfigError
 from remediator.journal import board, search
 from remediator.journal.journal import Journal
 from remediator.journal.operations import BreakerRecord, CommandRecord, PauseRecord
 from remediator.journal.story import Event, tell
+from remediator.reports.making import make_report, newest_whole_month
 from remediator.web import shapes
 
 _LONGEST = 500
@@ -22,6 +25,7 @@ _LONGEST_NAME = 120
 _MOST_DETAILS = 60
 _RETURNED_LASTS_SECONDS = 60.0
 _NO_WORD = "new"
+_MOST_KEPT = 7
 
 
 class Facts:
@@ -39,6 +43,7 @@ class Facts:
         self._policy = policy
         self._clock = clock
         self._returned: dict[int, tuple[float, shapes.Returned]] = {}
+        self._reports: dict[Month, tuple[float, Report]] = {}
 
     def state(self) -> shapes.State:
         """Return how everything stands."""
@@ -98,6 +103,21 @@ class Facts:
         if known is None or time.monotonic() - at > _RETURNED_LASTS_SECONDS:
             known = self._reckoned(days)
             self._returned = {days: (time.monotonic(), known), **_without(self._returned, days)}
+        return known
+
+    def report(self, month: Month | None) -> Report:
+        """Return the report of a month, of the last whole one if none is named.
+
+        ReportError says why there is none. It is made anew once a minute at most.
+        """
+        now = self._clock.now()
+        month = month or newest_whole_month(now)
+        at, known = self._reports.get(month, (0.0, None))
+        if known is None or time.monotonic() - at > _RETURNED_LASTS_SECONDS:
+            with self._journal() as journal:
+                known = make_report(journal, self._host, month, now)
+            kept = list(self._reports.items())[-_MOST_KEPT:]
+            self._reports = {**dict(kept), month: (time.monotonic(), known)}
         return known
 
     def answer_to(self, inbox: str, number: int) -> shapes.Command | None:

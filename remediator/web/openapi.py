@@ -5,18 +5,19 @@ from typing import Any
 import msgspec
 
 from remediator import __version__
+from remediator.core.report import Report
 from remediator.web import shapes
 
 _REF = "#/components/schemas/{name}"
 _ANSWERS = (
     *(shapes.State, shapes.Incidents, shapes.Story, shapes.Approvals, shapes.Gpus),
-    *(shapes.Returned, shapes.Actions, shapes.Command, shapes.Order, shapes.Problem),
+    *(Report, shapes.Returned, shapes.Actions, shapes.Command, shapes.Order, shapes.Problem),
 )
 _PROBLEMS = {
     400: "A parameter or the body makes no sense.",
     401: "Nobody is known by what was sent.",
     403: "An operator is needed, or the form's token of the session is missing.",
-    404: "There is none of that number.",
+    404: "There is none of that number, or of that month.",
     415: "The body is not JSON.",
     503: "The journal or the inbox cannot be used.",
 }
@@ -75,6 +76,7 @@ def _paths() -> dict[str, Any]:
             400,
             parameters=[_whole("days", "How many days, today included.", 31, 14)],
         ),
+        "/api/v1/report": _get("What a month brought", "Report", 400, 404, parameters=[_MONTH]),
         "/api/v1/actions": _get(
             "What was done lately",
             "Actions",
@@ -143,6 +145,12 @@ _NUMBER = {
     "in": "path",
     "required": True,
     "schema": {"type": "integer", "minimum": 1},
+}
+_MONTH = {
+    "name": "month",
+    "in": "query",
+    "description": "Which month of UTC; the last whole one if it is left out.",
+    "schema": {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}$"},
 }
 _SEARCH = [
     _word("q", "Words that all stand in its title, fault, subject, owner or outcome."),

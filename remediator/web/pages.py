@@ -8,10 +8,14 @@ from flask import Blueprint, Response, g, redirect, render_template, request, ur
 
 from remediator.clock import Clock
 from remediator.core.commands import Action
-from remediator.errors import InboxError, JournalError
+from remediator.core.months import month_of
+from remediator.core.report import Report
+from remediator.errors import InboxError, JournalError, ReportError
 from remediator.journal.search import Query
+from remediator.reports.file import html_of
+from remediator.reports.tables import assumptions, remarks, tables
 from remediator.web import shapes
-from remediator.web.asking import NAMES, local_path, number_of, query_of
+from remediator.web.asking import NAMES, local_path, month_in, number_of, query_of
 from remediator.web.commands import Commands
 from remediator.web.drawing import bars_of, moment_text, percent_of, span_text
 from remediator.web.facts import Facts
@@ -61,6 +65,8 @@ def make_pages(parts: PageParts) -> Blueprint:
     pages.add_url_rule("/", view_func=views.overview)
     pages.add_url_rule("/incidents", view_func=views.incidents)
     pages.add_url_rule("/incidents/<int:number>", view_func=views.incident)
+    pages.add_url_rule("/report", view_func=views.report)
+    pages.add_url_rule("/report/file", view_func=views.report_file)
     pages.add_url_rule("/login", view_func=views.log_in)
     pages.add_url_rule("/login", view_func=views.take_login, methods=["POST"])
     pages.add_url_rule("/logout", view_func=views.log_out, methods=["POST"])
@@ -138,6 +144,44 @@ class _Pages:
         if story is None:
             return self._refused(Refusal(404, f"there is no incident {number}"))
         return self._page("incident.html", it=story)
+
+    def report(self) -> Response:
+        """Answer what a month brought."""
+        found = self._report()
+        if isinstance(found, Response):
+            return found
+        month = month_of(found.since)
+        return self._page(
+            "report.html",
+            it=found,
+            bars=bars_of(found.days),
+            tables=tables(found),
+            remarks=remarks(found),
+            assumptions=assumptions(),
+            month=month,
+            has_before=found.journal_since < month.begin,
+        )
+
+    def report_file(self) -> Response:
+        """Answer the same as one file, to be kept or sent."""
+        found = self._report()
+        if isinstance(found, Response):
+            return found
+        answer = Response(html_of(found))
+        name = f"remediator-{found.figures.month}.html"
+        answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+        return answer
+
+    def _report(self) -> Report | Response:
+        try:
+            return self._facts.report(month_in(request.args))
+        except ValueError as error:
+            return self._refused(Refusal(400, str(error)))
+        except ReportError as error:
+            newest = f"{month_of(self._parts.clock.now())}"
+            return self._page("no_report.html", 404, says=str(error), newest=newest)
+        except JournalError as error:
+            return self._page("waiting.html", 503, problem=str(error), gpus=None)
 
     def log_in(self, refusal: Refusal | None = None, name: str = "") -> Response:
         """Answer the form to log in with."""

@@ -18,9 +18,10 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from remediator.clock import SystemClock
 from remediator.core.policy import Mode
+from remediator.core.targets import Container
 from remediator.inbox.bell import ring
 from remediator.web.users import Role, Users, user_with_password
-from tests.builders import a_policy, a_rule, an_alert
+from tests.builders import NOON, a_keepable, a_policy, a_rule, an_alert
 from tests.eventually import eventually
 from tests.gpu_samples import a_container, a_gpu, a_mig_gpu
 from tests.peers.gpu.host import GpuHost
@@ -235,12 +236,65 @@ def test_everything_works_without_javascript(served: Served, browser: Browser) -
     context.close()
 
 
+def this_month() -> str:
+    """Return where the report of the running month is."""
+    return f"/report?month={SystemClock().now():%Y-%m}"
+
+
+def test_a_container_is_kept_on_the_page_without_javascript(
+    served: Served, browser: Browser
+) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    number = served.ask_for_approval("dearly-kept")
+    identity = hashlib.sha256(b"dearly-kept").hexdigest()
+    kept = a_keepable(Container(identity, NOON), "dearly-kept")
+    served.engine.containers.known[identity] = kept
+    log_in(page, served)
+
+    page.goto(f"{served.url}/incidents/{number}")
+    page.get_by_text("Keep this container").click()
+    page.get_by_label("From now on for").select_option("4 hours")
+    page.get_by_label("Reason").fill("a demo")
+    page.get_by_role("button", name="Keep it").click()
+
+    expect(page.get_by_role("status")).to_contain_text(
+        "Accepted. dearly-kept is kept from the idle stop until"
+    )
+    expect(page.locator("dl.facts").first).to_contain_text("by alice (page)")
+    page.goto(served.url)
+    keep = page.locator("table.gpus tr", has_text="notebook")
+    keep.get_by_text("Keep", exact=False).first.click()
+    expect(keep.get_by_role("button", name="Keep it")).to_be_visible()
+    context.close()
+
+
+def test_the_report_of_a_month_is_read_and_taken_along(
+    served: Served, context: BrowserContext
+) -> None:
+    page = context.new_page()
+    log_in(page, served)
+
+    page.goto(served.url + this_month())
+    expect(page.get_by_role("heading", name="unfinished")).to_be_visible()
+    expect(page.get_by_role("img", name="GPU-hours returned on each of")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="As a file").click()
+
+    name = download.value.suggested_filename
+    assert name == f"remediator-{SystemClock().now():%Y-%m}.html"
+    page.goto(f"{served.url}/report?month=2020-01")
+    expect(page.get_by_role("status")).to_contain_text("The journal knows nothing of 2020-01")
+    page.get_by_role("link", name="The running month").click()
+    expect(page.get_by_role("heading", name="In short")).to_be_visible()
+
+
 def test_the_page_fits_a_phone(served: Served, browser: Browser) -> None:
     context = browser.new_context(viewport=PHONE, has_touch=True)
     page = context.new_page()
     log_in(page, served)
 
-    for path in ("/", "/incidents", "/incidents/1", "/incidents?owner=x"):
+    for path in ("/", "/incidents", "/incidents/1", "/incidents?owner=x", this_month()):
         page.goto(served.url + path)
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= PHONE["width"], f"{path} is {width} pixels wide"
@@ -265,8 +319,10 @@ def test_nobody_is_kept_out(served: Served, browser: Browser, scheme: Any, width
     operations = served.engine.journal.operations
     operations.open_breaker("too many", SystemClock().now())
 
-    for path in ("/?command=1", "/incidents?owner=alice", "/incidents/1", "/incidents/999"):
+    paths = ("/?command=1", "/incidents?owner=alice", "/incidents/1", "/incidents/999")
+    for path in (*paths, this_month(), "/report?month=2020-01"):
         page.goto(served.url + path)
+        page.evaluate("document.querySelectorAll('details').forEach(it => { it.open = true; })")
         faults += serious_faults(page)
 
     operations.close_breaker("test", "over", SystemClock().now())

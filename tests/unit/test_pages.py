@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from werkzeug.test import TestResponse
 
-from tests.builders import HOUR, MINUTE, an_alert
+from tests.builders import DAY, HOUR, MINUTE, NOON, an_alert
 from tests.gpu_samples import a_container, a_gpu
 from tests.unit.page_site import PROGRAM, PageSite, form_token
 from tests.unit.stories import write_a_story
@@ -43,6 +43,8 @@ MATRIX = [
     ("GET", "/", 303, 200, 200),
     ("GET", "/incidents", 303, 200, 200),
     ("GET", "/incidents/1", 303, 200, 200),
+    ("GET", "/report", 303, 404, 404),
+    ("GET", "/report/file", 303, 404, 404),
     ("POST", "/commands", 401, 403, 303),
     ("POST", "/logout", 401, 303, 303),
     ("GET", "/api/v1/state", 401, 200, 200),
@@ -51,6 +53,7 @@ MATRIX = [
     ("GET", "/api/v1/approvals", 401, 200, 200),
     ("GET", "/api/v1/gpus", 401, 200, 200),
     ("GET", "/api/v1/returned", 401, 200, 200),
+    ("GET", "/api/v1/report", 401, 404, 404),
     ("GET", "/api/v1/actions", 401, 200, 200),
     ("GET", "/api/v1/openapi.json", 401, 200, 200),
     ("POST", "/api/v1/commands", 401, 403, 200),
@@ -195,10 +198,13 @@ def test_a_hostile_label_is_harmless_everywhere(site: PageSite, text: str) -> No
     labels = {"container_id": "d" * 64, "container": text, "user": text, "gpu": text}
     number = site.an_incident(labels)
     site.engine.journal.incidents.name(number, text, text)
+    firing = an_alert(fingerprint="f1").firing
+    site.engine.journal.decisions.warn(number, firing, "container:d", "idle", NOON)
     site.samples = [*a_gpu("0"), *a_container(text, text, "0", exempt=text)]
     site.log_in()
 
     paths = ["/", "/incidents", f"/incidents/{number}", "/api/v1/gpus", "/api/v1/approvals"]
+    paths += ["/report?month=2026-03", "/api/v1/report?month=2026-03"]
     for path in [*paths, "/api/v1/incidents", f"/api/v1/incidents/{number}"]:
         answer = site.client.get(path)
         assert answer.status_code == 200
@@ -433,6 +439,87 @@ def test_a_program_needs_no_form(site: PageSite) -> None:
     data = {"action": "pause", "reason": "maintenance"}
 
     assert site.client.post("/commands", data=data, headers=headers).status_code == 303
+
+
+def test_a_container_is_kept_from_the_list_of_gpus_and_from_its_incident(site: PageSite) -> None:
+    """The form of each page says what it is about; only an operator is offered it."""
+    number = site.an_incident()
+    site.samples = [*a_gpu("0"), *a_container("train", "bob", "0", idle=600)]
+    site.log_in()
+    pages = {path: site.client.get(path).text for path in ("/", f"/incidents/{number}")}
+    site.log_in("vera")
+
+    forms = {path: re.findall(r'name="container" value="([^"]+)"', pages[path]) for path in pages}
+    assert len(forms["/"]) == 1
+    assert forms["/"][0] in site.client.get("/api/v1/gpus").text
+    assert forms[f"/incidents/{number}"] == [str(number)]
+    for text in pages.values():
+        assert '<option value="4h" selected>' in text
+    assert 'name="duration"' not in site.client.get("/").text
+
+
+def test_an_incident_that_is_over_or_of_no_container_has_nothing_to_keep(site: PageSite) -> None:
+    closed = site.an_incident()
+    site.engine.journal.incidents.close(closed, NOON, "over")
+    of_a_gpu = site.an_incident({"UUID": "GPU-0"}, fingerprint="f2")
+    site.log_in()
+
+    for number in (closed, of_a_gpu):
+        assert 'name="duration"' not in site.client.get(f"/incidents/{number}").text
+
+
+def test_the_report_of_a_month_is_shown_and_given_as_a_file(site: PageSite) -> None:
+    write_a_story(site.engine.journal)
+    site.engine.clock.advance(2 * HOUR)
+    site.log_in()
+
+    page = site.client.get("/report?month=2026-03")
+    file = site.client.get("/report/file?month=2026-03")
+
+    assert page.status_code == 200
+    assert "Report of March 2026" in page.text
+    assert "unfinished" in page.text
+    assert re.search(r"GPU-hours returned</th><td class=\"number\">1\.9<", page.text)
+    assert foreign(page.text) == []
+    assert file.headers["Content-Disposition"] == 'attachment; filename="remediator-2026-03.html"'
+    assert file.text.startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("month", "status", "says"),
+    [
+        ("2026-13", 400, "is not a month such as 2026-10"),
+        ("2027-01", 404, "2027-01 has not begun yet"),
+        ("2026-01", 404, "The journal knows nothing of 2026-01"),
+        ("", 404, "The journal knows nothing of 2026-02"),
+    ],
+)
+def test_a_month_that_cannot_be_reported_is_explained(
+    site: PageSite, month: str, status: int, says: str
+) -> None:
+    site.an_incident()
+    site.log_in()
+
+    answer = site.client.get("/report", query_string={"month": month})
+
+    assert answer.status_code == status
+    assert says in answer.text
+
+
+def test_a_report_is_made_anew_once_a_minute_and_few_are_kept(site: PageSite) -> None:
+    """Many people may look: each looks at the journal's months at most so often."""
+    site.an_incident()
+    site.engine.clock.advance(400 * DAY)
+    site.log_in()
+    first = site.client.get("/api/v1/report?month=2026-03").json
+    site.an_incident({"container_id": "e" * 64}, fingerprint="f2")
+
+    again = site.client.get("/api/v1/report?month=2026-03").json
+    for number in range(4, 13):
+        assert site.client.get(f"/api/v1/report?month=2026-{number:02}").status_code == 200
+
+    assert first == again
+    assert site.client.get("/api/v1/report?month=2026-03").status_code == 200
 
 
 def test_an_operator_keeps_a_container(site: PageSite) -> None:

@@ -9,12 +9,12 @@ from remediator.core.attempts import AttemptState
 from remediator.core.delays import Delays
 from remediator.core.months import Month
 from remediator.core.report import (
-    Actions,
     DayHours,
     Ended,
     Extended,
     Held,
     Material,
+    Outcomes,
     OwnerReturns,
     OwnerWarnings,
     Report,
@@ -132,8 +132,8 @@ def test_actions_are_counted_by_how_they_ended() -> None:
     ]
 
     assert actions_of(attempts) == (
-        Actions("kill-orphan", 0, 1, 0),
-        Actions("stop-container", 2, 0, 1),
+        Outcomes("kill-orphan", 0, 1, 0),
+        Outcomes("stop-container", 2, 0, 1),
     )
 
 
