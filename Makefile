@@ -21,7 +21,7 @@ PREFIX ?= /opt/remediator
 DESTDIR ?=
 PURGE ?=
 
-.PHONY: help setup lint test rules coverage mutants integration demo bench docs format clean \
+.PHONY: help setup lint test rules coverage mutants integration demo bench docs pins format clean \
 	install uninstall
 
 help:  ## this list
@@ -30,9 +30,17 @@ help:  ## this list
 setup:  ## install what is missing (packages as root, then .venv)
 	@bash tests/peers/install.sh
 
+pins:  ## write tests/requirements-dev.txt anew, with the newest versions and their hashes
+	python3 -m venv .cache/pins
+	.cache/pins/bin/python -m pip install --quiet uv
+	.cache/pins/bin/uv pip compile pyproject.toml --extra dev --extra dbus --universal \
+		--python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --quiet \
+		--custom-compile-command "make pins" --output-file tests/requirements-dev.txt
+
 lint: setup  ## everything that can be said without running a test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml remediator
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/interrogate --quiet remediator

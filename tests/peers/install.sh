@@ -21,6 +21,8 @@ declare -A SERVICES=(
     [containerd]="containerd.service"
     [openssh-server]="ssh.service ssh.socket"
 )
+# Everything that pyproject.toml asks for, each file of it by its hash: `make pins` writes it.
+PINS=tests/requirements-dev.txt
 STAMP=.venv/.installed
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -94,8 +96,8 @@ ensure_packages() {
         fail "this is not Debian or Ubuntu: install Prometheus, Alertmanager, Docker, OpenSSH," \
             "a static busybox, debootstrap, gcc, make, pkg-config, Python 3.11 or newer with" \
             "venv and headers, and the headers of GObject introspection 1.0 and cairo yourself," \
-            "then run python3 -m venv .venv && .venv/bin/pip install -e '.[dev,dbus]' &&" \
-            "touch $STAMP"
+            "then run python3 -m venv .venv && .venv/bin/pip install --require-hashes -r $PINS &&" \
+            ".venv/bin/pip install --no-deps --no-build-isolation -e . && touch $STAMP"
     fi
     mapfile -t missing < <(missing_packages)
     if ((${#missing[@]} == 0)); then
@@ -112,7 +114,7 @@ ensure_venv() {
     local python wanted
     python=$(find_python) || fail "needs Python 3.11 or newer; python3 here is $(python3 -V 2>&1)"
     # The path is part of it, since a virtual environment cannot be moved.
-    wanted=$({ pwd; "$python" -V; cat pyproject.toml; } | sha256sum)
+    wanted=$({ pwd; "$python" -V; cat pyproject.toml "$PINS"; } | sha256sum)
     if [[ -f $STAMP && "$(<"$STAMP")" == "$wanted" ]] && .venv/bin/python -c '' 2>/dev/null; then
         return
     fi
@@ -120,8 +122,9 @@ ensure_venv() {
         say "making .venv with $python"
         "$python" -m venv --clear .venv
     fi
-    say "installing what pyproject.toml asks for (PyGObject is compiled: half a minute)"
-    .venv/bin/python -m pip install --quiet -e '.[dev,dbus]'
+    say "installing what $PINS names (PyGObject is compiled: half a minute)"
+    .venv/bin/python -m pip install --quiet --require-hashes -r "$PINS"
+    .venv/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
     printf '%s\n' "$wanted" >"$STAMP"
 }
 
