@@ -145,7 +145,13 @@ def parse_address(text: str) -> Address:
 
 
 def parse_url(text: str) -> str:
-    """Return an http(s) URL without its trailing slash, or ValueError."""
+    """Return an http(s) URL without its trailing slash, or ValueError.
+
+    URLs of the settings are shown in logs, evidence and pages, so that none may hold a password.
+    """
+    if "@" in text.partition("://")[2].partition("/")[0]:
+        # Not repeated, since it would be shown with its password.
+        raise ValueError("a URL with a user or password in it, which others would get to see")
     if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", text):
         raise ValueError(f'"{text}" is not a URL such as http://127.0.0.1:9090')
     return text.rstrip("/")

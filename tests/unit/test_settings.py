@@ -242,3 +242,20 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 def test_what_is_no_url_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a URL such as"):
         parse_url(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["http://me:s3cret@prometheus:9090", "https://s3cret@host/x", "http://a:s3cret@b@c"]
+)
+def test_a_url_with_a_password_is_refused_without_repeating_it(text: str, folder: Path) -> None:
+    file = folder / "settings.yaml"
+    file.write_text(f"prometheus_url: '{text}'\n")
+
+    with pytest.raises(ConfigError) as raised:
+        read_settings(file, {})
+    with pytest.raises(SetupError) as refused:
+        read_settings(None, {"REMEDIATOR_ALERTMANAGER_URL": text})
+
+    said = f"{raised.value} {[str(p) for p in raised.value.problems]} {refused.value}"
+    assert "a URL with a user or password in it" in said
+    assert "s3cret" not in said
