@@ -21,7 +21,7 @@ PREFIX ?= /opt/remediator
 DESTDIR ?=
 PURGE ?=
 
-.PHONY: help setup lint test rules coverage mutants integration demo bench docs pins format clean \
+.PHONY: help setup lint test rules coverage mutants integration demo bench docs pins chaos format clean \
 	install uninstall
 
 help:  ## this list
@@ -70,6 +70,9 @@ demo: setup  ## all scenarios on this machine; SCENARIO=idle plays one, KEEP=1 l
 
 bench: setup  ## measure side by side, and write tests/bench/RESULTS.md
 	$(BIN)/python -m tests.bench $(PARTS)
+
+chaos: setup  ## throw faults at the whole pipeline for CHAOS_MINUTES (10); SCENARIO= picks some
+	$(BIN)/python -m tests.chaos $(if $(SCENARIO),--only "$(SCENARIO)")
 
 install:  ## install or upgrade, as root: program, units, example configuration (PREFIX, DESTDIR)
 	@PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) bash compose/systemd/install.sh install

@@ -39,7 +39,10 @@ def describe() -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "security": [{"token": []}, {"session": []}],
         "paths": _paths(),
-        "components": {"schemas": schemas, "securitySchemes": _SCHEMES},
+        "components": {
+            "schemas": {**schemas, "Delivery": _DELIVERY},
+            "securitySchemes": _SCHEMES,
+        },
     }
 
 
@@ -187,6 +190,33 @@ _COMMANDS = {
         **_problems(400, 401, 403, 415, 503),
     },
 }
+_WORDS = {"type": "object", "additionalProperties": {"type": "string"}}
+# What Alertmanager sends; of it, what is read here. Whatever else there is passes.
+_DELIVERY = {
+    "title": "Delivery",
+    "type": "object",
+    "required": ["version", "groupKey", "alerts"],
+    "properties": {
+        "version": {"const": "4"},
+        "groupKey": {"type": "string"},
+        "receiver": {"type": "string"},
+        "truncatedAlerts": {"type": "integer"},
+        "alerts": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["status", "labels", "startsAt", "fingerprint"],
+                "properties": {
+                    "status": {"enum": ["firing", "resolved"]},
+                    "labels": _WORDS,
+                    "annotations": _WORDS,
+                    "startsAt": {"type": "string", "format": "date-time", "maxLength": 128},
+                    "fingerprint": {"type": "string", "minLength": 1, "maxLength": 128},
+                },
+            },
+        },
+    },
+}
 _DELIVERIES = {
     "summary": "Deliver alerts, as Alertmanager's webhook version 4 does",
     "operationId": "deliver",
@@ -202,7 +232,7 @@ _DELIVERIES = {
     ],
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": {"type": "object"}}},
+        "content": {"application/json": {"schema": {"$ref": _REF.format(name="Delivery")}}},
     },
     "responses": {
         "200": {

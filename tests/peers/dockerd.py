@@ -8,6 +8,7 @@ the machine's own engine.
 
 import contextlib
 import io
+import json
 import os
 import re
 import shutil
@@ -52,6 +53,8 @@ class DockerEngine:
         self.url = f"unix://{self.socket}"
         self.driver = "overlay2"
         self.network = "bridge"
+        # Whether its containers run on while it is away, as a site that cares about them has it.
+        self.live_restore = False
         self._bridge: Bridge | None = None
         self._clients: list[DockerClient] = []
         self.daemon = self._daemon()
@@ -92,7 +95,7 @@ class DockerEngine:
         if self._bridge is None:
             self._bridge = Bridge.create()
             self.network = "bridge" if self._bridge else "none"
-        (self.folder / "daemon.json").write_text("{}")
+        (self.folder / "daemon.json").write_text(json.dumps({"live-restore": self.live_restore}))
         self.daemon = self._daemon()
         try:
             self.daemon.start()

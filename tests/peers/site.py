@@ -82,7 +82,8 @@ class Site:
     """A site on *stage*. What a test does not start does not run, so that it can be missing.
 
     *waits* replaces every ``for`` of the shipped rules; *scrape* are further jobs of Prometheus;
-    *more_settings* go over the settings that are written anyway.
+    *more_settings* go over the settings that are written anyway, and what *environments* has for
+    a program (``work``, say) over its environment, from its next start on.
     """
 
     stage: Stage
@@ -100,6 +101,7 @@ class Site:
     waits: str | None = None
     scrape: Mapping[str, Sequence[str]] = field(default_factory=dict)
     more_settings: Mapping[str, Any] = field(default_factory=dict)
+    environments: dict[str, dict[str, str]] = field(default_factory=dict)
     _docker: DockerClient | None = None
 
     @property
@@ -248,7 +250,7 @@ class Site:
             command,
             [sys.executable, "-m", "remediator", command],
             ready=lambda: _answers(ready_url),
-            environment=self.environment(),
+            environment={**self.environment(), **self.environments.get(command, {})},
         )
 
     def environment(self) -> dict[str, str]:

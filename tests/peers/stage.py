@@ -118,9 +118,10 @@ class Stage:
         """The one `Terminals` of this machine."""
         return self._begin(Terminals())
 
-    def docker_engine(self) -> DockerEngine:
+    def docker_engine(self, *, live_restore: bool = False) -> DockerEngine:
         """A started `DockerEngine` of its own, to be killed or frozen at will."""
         engine = DockerEngine(self._subfolder("docker"))
+        engine.live_restore = live_restore
         return self._begin(engine, engine.daemon)
 
     def systemd_host(
@@ -150,6 +151,15 @@ class Stage:
             grace=grace,
         )
         return self._begin(daemon, daemon)
+
+    @property
+    def daemons(self) -> tuple[Daemon, ...]:
+        """The programs on stage, in the order of their first start."""
+        return tuple(self._daemons)
+
+    def on_close(self, callback: Callable[[], object]) -> None:
+        """Call *callback* at the end, after what comes on stage later was stopped."""
+        self._stack.callback(callback)
 
     def logs(self, lines: int = 20) -> list[tuple[str, str]]:
         """For each program on stage: where its log is, and how it ends."""
