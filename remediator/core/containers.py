@@ -95,7 +95,10 @@ def parse_moment(text: str) -> datetime | None:
     local = datetime(
         year, month, day, hour, minute, min(second, 59), micros, tzinfo=_zone(found[8])
     )
-    return local.astimezone(UTC)
+    try:
+        return local.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f'"{text}" is beyond what the calendar has') from error
 
 
 def _zone(text: str) -> timezone:

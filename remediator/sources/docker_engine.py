@@ -38,6 +38,9 @@ KEEP_ALIVE = PurePosixPath("/workspace/.keep-alive")
 _VISIBLE = "NVIDIA_VISIBLE_DEVICES="
 # Enough for a host's images; a forgotten one only costs a question.
 _MOST_IMAGES = 1000
+_EPOCH = datetime.fromtimestamp(0, UTC)
+# Seconds from then to the year 2200: later is as good as that, and sums stay in the calendar.
+_LATEST = 7_258_118_400.0
 _LOCAL = "unix://"
 _DEFAULT = "unix:///var/run/docker.sock"
 
@@ -316,10 +319,12 @@ def _times_of(path: str) -> tuple[datetime, datetime] | None:
         raise SourceError(f"cannot look at keep-alive file {path}: {error.strerror}") from error
     if stat.S_ISDIR(found.st_mode):
         return None
-    return (
-        datetime.fromtimestamp(found.st_mtime, UTC),
-        datetime.fromtimestamp(found.st_ctime, UTC),
-    )
+    return _moment_of(found.st_mtime), _moment_of(found.st_ctime)
+
+
+def _moment_of(seconds: float) -> datetime:
+    """Return the time of a file, whose owner may have set it to one that no calendar has."""
+    return _EPOCH + timedelta(seconds=min(max(seconds, 0.0), _LATEST))
 
 
 def _archive_mtime(headers: Mapping[str, str]) -> datetime | None:
@@ -341,5 +346,5 @@ def _translated(what: str, container_id: str | None = None) -> Iterator[None]:
     except (DockerException, requests.RequestException, OSError) as error:
         # A live client lets the exceptions of requests through (docker 7.2).
         raise SourceError(f"Docker did not answer when asked for {what}: {error}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, OverflowError, KeyError, TypeError, AttributeError) as error:
         raise SourceError(f"Docker's answer about {what} makes no sense: {error!r}") from error

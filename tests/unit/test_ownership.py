@@ -150,6 +150,12 @@ def test_a_time_without_zone_or_sense_is_refused(text: str) -> None:
         parse_moment(text)
 
 
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59-05:00", "0002-13-01T00:00:00Z"])
+def test_a_time_beyond_the_calendar_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"beyond what the calendar has|month must be"):
+        parse_moment(text)
+
+
 def test_an_owner_is_known_once_there_is_a_name() -> None:
     assert Owner("alice", "label").is_known
     assert not NOBODY.is_known
