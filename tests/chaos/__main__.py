@@ -17,6 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tests.chaos.bus import BusRestarted
 from tests.chaos.faults import (
     ALERTMANAGER,
     MAIL,
@@ -55,6 +56,7 @@ def scenarios(*, short: bool, bodies: int) -> list[Scenario]:
         Away(*PROMETHEUS),
         Away(*ALERTMANAGER),
         Away(*MAIL),
+        BusRestarted(),
         DiskFull(),
         ClockSteps(),
         HostileBodies(bodies),

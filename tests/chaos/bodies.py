@@ -64,7 +64,7 @@ def hostile_bodies(count: int, seed: int, container_ids: tuple[str, ...] = ()) -
     chance = random.Random(seed)  # noqa: S311 - not a secret
     makers: tuple[Callable[[random.Random, tuple[str, ...]], bytes], ...] = (
         *(_noise, _flipped, _cut, _nested, _number, _doubled_keys, _not_utf8, _time, _swapped),
-        *(_texts, _texts, _aimed, _aimed, _many),
+        *(_noise, _flipped, _cut, _nested, _number, _not_utf8, _swapped, _texts, _aimed, _many),
     )
     for number in range(count):
         # Large ones are rare, or nothing else would be seen of them.
@@ -79,7 +79,7 @@ def _delivery(chance: random.Random, **changes: Any) -> dict[str, Any]:
         "annotations": {},
         "startsAt": "2026-01-01T00:00:00Z",
         "endsAt": "0001-01-01T00:00:00Z",
-        "fingerprint": f"hostile-{chance.randrange(300)}",
+        "fingerprint": f"hostile-{chance.randrange(20)}",
     }
     alert.update(changes)
     return {"version": "4", "groupKey": "{}", "receiver": "remediator", "alerts": [alert]}

@@ -97,7 +97,8 @@ def body_of(name: str, **labels: str) -> bytes:
     """Return a delivery of one alert that no policy rule is about."""
     alert = {
         "status": "firing",
-        "labels": {"alertname": ALERT, "probe": name, **labels},
+        # Of a subject of its own each, or one incident would be decided about again and again.
+        "labels": {"alertname": ALERT, "container_id": name, **labels},
         "annotations": {},
         "startsAt": "2026-01-01T00:00:00Z",
         "endsAt": "0001-01-01T00:00:00Z",
