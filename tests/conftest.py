@@ -6,6 +6,8 @@ fixtures need not know: they raise `PeerMissingError`, and the hooks below decid
 """
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -140,6 +142,23 @@ def session_docker_client(engine: DockerEngine) -> DockerClient:
 def busybox(session_docker_client: DockerClient) -> str:
     """The name of an image with a shell and the usual small programs."""
     return busybox_image(session_docker_client)
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of everything that pip has to find to install us, our own wheel included."""
+    folder = tmp_path_factory.mktemp("wheels")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", f"--wheel-dir={folder}", _ours()]
+    subprocess.run(command, check=True)
+    return folder
+
+
+def _ours() -> str:
+    """What pip makes our wheel of; where the sources were left out on purpose, it is in dist."""
+    root = Path(__file__).resolve().parents[1]
+    if (root / "remediator").is_dir():
+        return f"{root}[dbus]"
+    return f"{next((root / 'dist').glob('remediator-*.whl'))}[dbus]"
 
 
 @pytest.fixture

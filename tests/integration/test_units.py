@@ -1,28 +1,36 @@
 """`make install` and the units, as shipped, on a machine of their own with real systemd.
 
 The machine has no network and no registry: pip finds what it needs in a folder of wheels that is
-built outside. There is no Docker, no driver and no Prometheus on it, so everything is held.
+built outside. There is no Docker, no driver and no Prometheus on it, so everything is held, until
+the test that gives it all of them.
 """
 
 import io
 import json
 import re
-import subprocess
-import sys
 import tarfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
+import yaml
 
 from tests.alert_rules.shipped import ROOT
 from tests.eventually import eventually
 from tests.peers.dockerd import DockerEngine
+from tests.peers.gpu.host import GpuHost
+from tests.peers.missing import require_tool
 from tests.peers.stage import Stage
 from tests.peers.systemd_host import SystemdHost
 
-pytestmark = [pytest.mark.integration, pytest.mark.docker, pytest.mark.systemd]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.docker,
+    pytest.mark.gpu,
+    pytest.mark.systemd,
+]
 
 PACKAGES = ("systemd", "dbus", "make", "procps", "python3-venv", "gir1.2-glib-2.0")
 SOURCE = "/usr/src/remediator"
@@ -32,6 +40,17 @@ RECEIVER, WORKER, EXPORTER = SERVICES = (
     "remediator-worker.service",
     "ds01-exporter.service",
 )
+# What of compose/prometheus.yml there is on the machine, and how the two servers are started.
+RUNNING_JOBS = {
+    *("prometheus", "alertmanager", "ds01-exporter", "remediator-receiver", "remediator-worker"),
+}
+SERVERS = {
+    "prometheus": f"--config.file={SOURCE}/compose/prometheus.own.yml"
+    " --storage.tsdb.path=/var/tmp/prometheus --web.listen-address=127.0.0.1:9090",
+    "prometheus-alertmanager": f"--config.file={SOURCE}/alertmanager/alertmanager.yml"
+    " --storage.path=/var/tmp/alertmanager --web.listen-address=127.0.0.1:9093"
+    " --cluster.listen-address=",
+}
 DROP_IN = f"/etc/systemd/system/{RECEIVER}.d"
 # Has somebody look around in the very confinement that the receiver is in.
 LOOK = f"""\
@@ -108,32 +127,21 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of everything that pip has to find, our own wheel included."""
-    folder = tmp_path_factory.mktemp("wheels")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", f"--wheel-dir={folder}", _ours()],
-        check=True,
-    )
-    return folder
+def gpus() -> Iterator[GpuHost]:
+    with GpuHost(1) as host:
+        yield host
 
 
 @pytest.fixture(scope="module")
-def machine(module_stage: Stage, engine: DockerEngine, wheels: Path) -> Machine:
+def machine(module_stage: Stage, engine: DockerEngine, gpus: GpuHost, wheels: Path) -> Machine:
     """A machine on which it is installed and runs."""
-    machine = Machine(module_stage.systemd_host(engine, PACKAGES))
+    shown = [engine.folder, gpus.folder]
+    machine = Machine(module_stage.systemd_host(engine, PACKAGES, shown))
     machine.sh(f"mkdir --parents {SOURCE}")
     machine.host.container.put_archive(SOURCE, _source(wheels))
     machine.make("install")
     machine.start()
     return machine
-
-
-def _ours() -> str:
-    """What pip makes our wheel of; where the sources were left out on purpose, it is in dist."""
-    if (ROOT / "remediator").is_dir():
-        return f"{ROOT}[dbus]"
-    return f"{next((ROOT / 'dist').glob('remediator-*.whl'))}[dbus]"
 
 
 def _source(wheels: Path) -> bytes:
@@ -323,6 +331,88 @@ def test_doctor_finds_all_well_that_is_on_the_machine(machine: Machine) -> None:
     assert good == {
         *("policy", "limits", "state", "receiver", "token", "worker", "in charge", "systemd")
     }
+
+
+def give_it_the_rest(machine: Machine, engine: DockerEngine, gpus: GpuHost) -> None:
+    """Have Prometheus, Alertmanager, Docker and the driver there, as the instructions want them.
+
+    The two programs are this machine's own, Debian's. What does not run on it is taken out of the
+    shipped configuration, as the comments in that say.
+    """
+    prometheus = yaml.safe_load((ROOT / "compose" / "prometheus.yml").read_text())
+    jobs = prometheus["scrape_configs"]
+    prometheus["scrape_configs"] = [job for job in jobs if job["job_name"] in RUNNING_JOBS]
+    files = {
+        "/usr/bin/prometheus": Path(require_tool("prometheus")).read_bytes(),
+        "/usr/bin/prometheus-alertmanager": Path(
+            require_tool("prometheus-alertmanager")
+        ).read_bytes(),
+        f"{SOURCE}/compose/prometheus.own.yml": yaml.safe_dump(prometheus).encode(),
+    }
+    templates = Path("/usr/share/prometheus/alertmanager")
+    files |= {str(path): path.read_bytes() for path in templates.glob("*.tmpl")}
+    machine.host.container.put_archive("/", archive_of(files))
+    for name, arguments in SERVERS.items():
+        machine.host.add_unit(
+            f"{name}.service", f"[Service]\nExecStart=/usr/bin/{name} {arguments}\n"
+        )
+    driver = "".join(f'Environment="{n}={v}"\n' for n, v in driver_of(gpus).items())
+    for unit in (WORKER, EXPORTER):
+        machine.sh(
+            f"mkdir --parents /etc/systemd/system/{unit}.d &&"
+            f" printf '[Service]\\n%s' '{driver}' >/etc/systemd/system/{unit}.d/driver.conf"
+        )
+    machine.sh(f"echo 'docker_host: {engine.url}' >>/etc/remediator/settings.yaml")
+    machine.sh("sed -i '/^mail:/,/^# chat/d' /etc/remediator/settings.yaml")
+    machine.host.systemctl("daemon-reload")
+    machine.host.systemctl("start", *(f"{name}.service" for name in SERVERS))
+    machine.host.systemctl("restart", *SERVICES)
+    machine.until_active(*SERVICES, *(f"{name}.service" for name in SERVERS))
+
+
+def driver_of(gpus: GpuHost) -> dict[str, str]:
+    """What a process needs in its environment to see the stand-in driver."""
+    return {
+        "FAKE_NVML_STATE": str(gpus.state),
+        "LD_LIBRARY_PATH": str(gpus.folder / "lib"),
+    }
+
+
+def archive_of(files: Mapping[str, bytes]) -> bytes:
+    """An archive of programs and files, by their paths."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as tar:
+        for path, data in files.items():
+            entry = tarfile.TarInfo(path.lstrip("/"))
+            entry.size, entry.mode = len(data), 0o755
+            tar.addfile(entry, io.BytesIO(data))
+    return content.getvalue()
+
+
+def test_doctor_is_green_and_its_alert_arrives_once_the_rest_is_there(
+    machine: Machine, engine: DockerEngine, gpus: GpuHost
+) -> None:
+    give_it_the_rest(machine, engine, gpus)
+    variables = " ".join(f"{name}={value}" for name, value in driver_of(gpus).items())
+
+    def findings() -> dict[str, dict[str, str]]:
+        printed = machine.host.run("sh", "-c", f"{variables} remediator doctor --json")[1]
+        return {finding["name"]: finding for finding in json.loads(printed)}
+
+    def unwell() -> dict[str, str]:
+        return {name: one["says"] for name, one in found.items() if one["health"] != "good"}
+
+    # Prometheus has to scrape each target first, and to hear of its Alertmanager.
+    eventually(
+        lambda: machine.host.run("sh", "-c", f"{variables} remediator doctor --quiet")[0] == 0,
+        60,
+        "doctor to find all well",
+    )
+    found = findings()
+    assert unwell().keys() == {"mail"}
+    assert "taken and held after" in found["test alert"]["says"]
+    titles = machine.sh("remediator incidents list --json")
+    assert "RemediatorDoctorTest" in titles
 
 
 def test_a_purge_removes_configuration_and_state(machine: Machine) -> None:

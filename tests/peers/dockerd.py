@@ -41,12 +41,16 @@ _CLIENT_TIMEOUT_SECONDS = 30
 class DockerEngine:
     """One dockerd with its containerd, in *folder* (keep that path short: it holds sockets).
 
+    One that is *apart* has a network of its own, which is a loopback and nothing else: containers
+    in the host's network are in that one, so that they may have any port.
+
     ``network`` is "bridge", or "none" where this machine lets nobody make a bridge; ``driver`` is
     "overlay2", or "vfs" where the folder's file system cannot be stacked.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, apart: bool = False) -> None:
         require_root("starting a Docker engine")
+        self._apart = apart
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.socket = folder / "docker.sock"
@@ -66,6 +70,7 @@ class DockerEngine:
             [
                 require_tool("unshare"),
                 *("--mount", "--propagation", "slave"),
+                *(self._entry_of_its_own_network() if self._apart else ()),
                 require_tool("dockerd"),
                 f"--host={self.url}",
                 f"--data-root={self.folder / 'data'}",
@@ -85,6 +90,11 @@ class DockerEngine:
             signal_when_orphaned="TERM",
         )
 
+    def _entry_of_its_own_network(self) -> list[str]:
+        # Mounts are shared again, below: who mounts / with rslave needs that they are.
+        script = 'mount --make-rshared / && "$0" ip link set lo up && exec "$@"'
+        return ["--net", require_tool("sh"), "-c", script, require_tool("busybox")]
+
     @property
     def pid(self) -> int:
         """The process id of dockerd."""
@@ -92,7 +102,7 @@ class DockerEngine:
 
     def start(self) -> Self:
         """Start the engine, on the data of an earlier start if there was one."""
-        if self._bridge is None:
+        if self._bridge is None and not self._apart:
             self._bridge = Bridge.create()
             self.network = "bridge" if self._bridge else "none"
         (self.folder / "daemon.json").write_text(json.dumps({"live-restore": self.live_restore}))
@@ -141,6 +151,10 @@ class DockerEngine:
     def thaw(self) -> None:
         """Let a frozen dockerd go on."""
         self.daemon.thaw()
+
+    def enter(self, *command: str) -> list[str]:
+        """Return *command* as it is run in the network of an engine that is apart."""
+        return [require_tool("nsenter"), f"--net=/proc/{self.pid}/ns/net", "--", *command]
 
     def client(self, timeout: int = _CLIENT_TIMEOUT_SECONDS) -> DockerClient:
         """A client of this engine; the engine closes it when it stops."""

@@ -7,7 +7,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 PACKAGES=(
-    prometheus prometheus-alertmanager docker.io docker-compose iptables busybox-static debootstrap
+    prometheus prometheus-alertmanager prometheus-node-exporter
+    docker.io docker-compose iptables busybox-static debootstrap
     gcc libc6-dev make pkg-config libgirepository1.0-dev libcairo2-dev
     python3-venv python3-dev bsdutils bsdextrautils e2fsprogs ca-certificates
     openssh-client openssh-server
@@ -17,6 +18,7 @@ PACKAGES=(
 declare -A SERVICES=(
     [prometheus]="prometheus.service"
     [prometheus-alertmanager]="prometheus-alertmanager.service"
+    [prometheus-node-exporter]="prometheus-node-exporter.service"
     [docker.io]="docker.service docker.socket"
     [containerd]="containerd.service"
     [openssh-server]="ssh.service ssh.socket"

@@ -25,6 +25,7 @@ PACKAGES = {
     "promtool": "prometheus",
     "prometheus-alertmanager": "prometheus-alertmanager",
     "amtool": "prometheus-alertmanager",
+    "prometheus-node-exporter": "prometheus-node-exporter",
     "dockerd": "docker.io",
     "docker-compose": "docker-compose",
     "busybox": "busybox-static",

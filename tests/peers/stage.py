@@ -118,17 +118,21 @@ class Stage:
         """The one `Terminals` of this machine."""
         return self._begin(Terminals())
 
-    def docker_engine(self, *, live_restore: bool = False) -> DockerEngine:
+    def docker_engine(self, *, live_restore: bool = False, apart: bool = False) -> DockerEngine:
         """A started `DockerEngine` of its own, to be killed or frozen at will."""
-        engine = DockerEngine(self._subfolder("docker"))
+        engine = DockerEngine(self._subfolder("docker"), apart=apart)
         engine.live_restore = live_restore
         return self._begin(engine, engine.daemon)
 
     def systemd_host(
-        self, engine: DockerEngine, packages: Sequence[str] = HOST_PACKAGES
+        self,
+        engine: DockerEngine,
+        packages: Sequence[str] = HOST_PACKAGES,
+        shown: Sequence[Path] = (),
     ) -> SystemdHost:
         """A booted `SystemdHost` on *engine*."""
-        return self._begin(SystemdHost(engine.client(), self._subfolder("systemd"), packages))
+        folder = self._subfolder("systemd")
+        return self._begin(SystemdHost(engine.client(), folder, packages, shown))
 
     def daemon(
         self,

@@ -40,12 +40,17 @@ class SystemdHost:
     """One booted systemd; ``bus_address`` reaches its bus from outside.
 
     *client* belongs to an engine of ours; *folder* (a short path) holds the bus socket. What
-    *packages* names is installed in it.
+    *packages* names is installed in it; *shown* are folders of this machine that it has as well.
     """
 
     def __init__(
-        self, client: DockerClient, folder: Path, packages: Sequence[str] = PACKAGES
+        self,
+        client: DockerClient,
+        folder: Path,
+        packages: Sequence[str] = PACKAGES,
+        shown: Sequence[Path] = (),
     ) -> None:
+        self._shown = shown
         self._client = client
         self._packages = packages
         self._bus_folder = folder / "dbus"
@@ -77,6 +82,7 @@ class SystemdHost:
             volumes={
                 "/sys/fs/cgroup": {"bind": "/sys/fs/cgroup", "mode": "rw"},
                 str(self._bus_folder): {"bind": _BUS_FOLDER, "mode": "rw"},
+                **{str(path): {"bind": str(path), "mode": "rw"} for path in self._shown},
             },
         )
         eventually(self._has_booted, 30, "systemd in its container has booted")
@@ -135,13 +141,13 @@ def image(client: DockerClient, packages: Sequence[str] = PACKAGES) -> str:
 def root_archive(packages: Sequence[str] = PACKAGES) -> Path:
     """The archive of the root file system; building it takes a minute or two, once."""
     require_root("building a root file system")
-    suite = _suite()
-    key = hashlib.sha256(" ".join((suite, platform.machine(), *packages)).encode()).hexdigest()
-    archive = CACHE / f"systemd-{suite}-{key[:12]}.tar"
+    name = release()
+    key = hashlib.sha256(" ".join((name, platform.machine(), *packages)).encode()).hexdigest()
+    archive = CACHE / f"systemd-{name}-{key[:12]}.tar"
     if not archive.exists():
         CACHE.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="systemd-root-") as folder:
-            _debootstrap(suite, Path(folder) / "root", packages)
+            _debootstrap(name, Path(folder) / "root", packages)
             # A second run that builds at the same time only replaces the archive by an equal one.
             partial = archive.with_suffix(f".{os.getpid()}.part")
             _pack(Path(folder) / "root", partial)
@@ -188,7 +194,8 @@ def _sources_in(text: str) -> Iterator[str]:
             yield found[1]
 
 
-def _suite() -> str:
+def release() -> str:
+    """The code name of this release."""
     names = platform.freedesktop_os_release()
     if "VERSION_CODENAME" not in names:
         raise PeerMissingError("debootstrap needs a Debian or Ubuntu release; this is neither")
