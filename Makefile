@@ -7,7 +7,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 RULES := $(wildcard alert_rules/*.yml)
 RULE_TESTS := $(wildcard alert_rules/tests/*_test.yml)
-SCRIPTS := $(wildcard .ci/run compose/systemd/*.sh tests/peers/*.sh tests/peers/gpu/*.sh)
+SCRIPTS := $(wildcard .ci/run compose/*.sh compose/systemd/*.sh tests/peers/*.sh tests/peers/gpu/*.sh)
 # What says that all of the core is tested: quick, and without peers.
 CORE_TESTS := $(patsubst %,tests/unit/test_%.py,aftermath attempt_states budgets cap_power clock_watch \
 	dcgm_freshness decision durations extensions gpu_claims holders idleness lifecycle limits limits_reader matchers months notices orphans \
@@ -20,8 +20,10 @@ MODULES ?=
 PREFIX ?= /opt/remediator
 DESTDIR ?=
 PURGE ?=
+# The receiver's user in the image, as in compose/.env.
+REMEDIATOR_ID ?= 9095
 
-.PHONY: help setup lint test rules coverage mutants integration demo bench docs pins chaos format clean \
+.PHONY: help setup lint test rules coverage mutants integration demo bench docs pins chaos format clean image \
 	install uninstall
 
 help:  ## this list
@@ -73,6 +75,12 @@ bench: setup  ## measure side by side, and write tests/bench/RESULTS.md
 
 chaos: setup  ## throw faults at the whole pipeline for CHAOS_MINUTES (10); SCENARIO= picks some
 	$(BIN)/python -m tests.chaos $(if $(SCENARIO),--only "$(SCENARIO)")
+
+image: setup  ## build the image for the stack in containers, of a wheel of this checkout
+	rm -f dist/remediator-*.whl
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	docker build --file compose/Dockerfile --build-arg REMEDIATOR_ID=$(REMEDIATOR_ID) \
+		--tag remediator:$$($(BIN)/python -c 'import remediator; print(remediator.__version__)') .
 
 install:  ## install or upgrade, as root: program, units, example configuration (PREFIX, DESTDIR)
 	@PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) bash compose/systemd/install.sh install

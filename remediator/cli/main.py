@@ -25,6 +25,7 @@ from remediator.cli import (
     quiesce,
     report,
     simulate,
+    stack,
     users,
 )
 from remediator.cli.help import dress
@@ -102,6 +103,7 @@ def make_parser() -> argparse.ArgumentParser:
     notices.add_to(subparsers)
     load.add_to(subparsers)
     docs.add_to(subparsers)
+    stack.add_to(subparsers)
     dress(parser)
     return parser
 
