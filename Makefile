@@ -23,7 +23,8 @@ PURGE ?=
 # The receiver's user in the image, as in compose/.env.
 REMEDIATOR_ID ?= 9095
 
-.PHONY: help setup lint test rules coverage mutants integration demo bench docs pins chaos format clean image \
+.PHONY: help setup lint test rules coverage mutants integration demo bench docs pins chaos format clean \
+	image dashboards \
 	install uninstall
 
 help:  ## this list
@@ -81,6 +82,9 @@ image: setup  ## build the image for the stack in containers, of a wheel of this
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	docker build --file compose/Dockerfile --build-arg REMEDIATOR_ID=$(REMEDIATOR_ID) \
 		--tag remediator:$$($(BIN)/python -c 'import remediator; print(remediator.__version__)') .
+
+dashboards: setup  ## write Grafana's dashboards anew, from tests/dashboards
+	$(BIN)/python -m tests.dashboards
 
 install:  ## install or upgrade, as root: program, units, example configuration (PREFIX, DESTDIR)
 	@PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) bash compose/systemd/install.sh install
