@@ -8,8 +8,8 @@ from rich.markdown import Markdown, TableElement
 from rich.table import Table
 from rich.text import Text
 
-from remediator.cli.incidents import make_console
 from remediator.cli.programs import Subparsers
+from remediator.cli.terminal import make_console
 from remediator.docs import names, page, title
 
 _ABOUT = """\

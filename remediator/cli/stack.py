@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.text import Text
 
-from remediator.cli.incidents import make_console
 from remediator.cli.programs import Subparsers
+from remediator.cli.terminal import make_console
 from remediator.stack import Stack
 
 _ABOUT = """\
@@ -39,18 +39,24 @@ def add_to(subparsers: Subparsers) -> None:
     down.add_argument("--yes", action="store_true", help="do not ask")
     down.set_defaults(run=_down)
     restart = commands.add_parser("restart", help="restart all, or the services that are named")
-    restart.add_argument("services", nargs="*", metavar="SERVICE")
+    _add_services(restart)
     restart.set_defaults(run=_restart)
     status = commands.add_parser("status", help="say how each service is; 1 unless all are well")
     status.add_argument("--quiet", action="store_true", help="print nothing, only the exit code")
     status.set_defaults(run=_status)
     logs = commands.add_parser("logs", help="show the logs of all, or of the services named")
-    logs.add_argument("services", nargs="*", metavar="SERVICE")
+    _add_services(logs)
     logs.add_argument("--follow", action="store_true", help="go on with what comes")
     logs.add_argument("--tail", type=int, default=100, metavar="N", help="the last N lines of each")
     logs.set_defaults(run=_logs)
     update = commands.add_parser("update", help="fetch and build images, then start them")
     update.set_defaults(run=_update)
+
+
+def _add_services(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "services", nargs="*", metavar="SERVICE", help="as compose.yaml calls it (default: all)"
+    )
 
 
 def _stack(options: argparse.Namespace) -> Stack:

@@ -25,6 +25,7 @@ _DOCTOR = "tests/integration/test_doctor.py::"
 _QUIESCE = "tests/integration/test_quiesce_command.py::"
 _TUNNEL = "tests/integration/test_tunnel.py::"
 _THERE = _TUNNEL + "test_what_is_to_be_typed_is_understood_there"
+_STACK = "tests/integration/test_stack.py::"
 _DCGM = "tests/integration/test_dcgm_unit.py::"
 _RESTORE = _by(
     "tests/docs/test_commands.py::test_a_backup_is_restored_by_what_is_said", '"restore"', "bash"
@@ -36,6 +37,30 @@ COMMANDS = {
         "tests/integration/test_demo.py::test_the_demo_ends_well", "tests.peers.demo", "idle"
     ),
     "make test": _by(".ci/run", "-m pytest --require-services"),
+    "make chaos": _by(
+        "tests/integration/test_chaos.py::"
+        "test_a_minute_of_chaos_loses_doubles_and_wrongly_stops_nothing",
+        "tests.chaos",
+    ),
+    "make image": _by(_STACK + "test_every_service_is_well_and_status_says_so", "make_images"),
+    "bash compose/prepare.sh": _by(
+        "tests/integration/test_stack_files.py::test_it_is_made_once_and_then_stays_as_it_is",
+        '"bash"',
+        "prepare.sh",
+    ),
+    "remediator stack up": _by(
+        _STACK + "test_what_was_taken_down_goes_on_where_it_was", 'remediator("up")'
+    ),
+    "remediator stack down": _by(
+        _STACK + "test_what_was_taken_down_goes_on_where_it_was", 'remediator("down")'
+    ),
+    "remediator stack status": _by(
+        _STACK + "test_every_service_is_well_and_status_says_so", 'remediator("status")'
+    ),
+    "cd compose && docker compose exec worker remediator doctor": _by(
+        _STACK + "test_doctor_finds_all_well_and_its_alert_is_in_the_journal",
+        'run_in("worker", "remediator", "doctor"',
+    ),
     "make install": _by(_UNITS + "test_systemd_finds_no_fault_in_the_units", 'make("install")'),
     "make rules": _by(".ci/run", "make rules"),
     "make setup": _by(".ci/run", "make lint"),
@@ -139,6 +164,7 @@ COMMANDS = {
 
 # Named in a sentence to be understood, not to be typed.
 MENTIONED = {
+    "docker compose": "what `remediator stack` calls",
     "docker stop": "what must not be done to the DCGM exporter",
     "docker ps": "where to look",
     "docker rm": "what Docker says of itself",
@@ -174,7 +200,7 @@ TEXTS = {
 DRAWINGS = ("DCGM exporter ─┐",)
 # What is run here, before the tests that have the machine for it.
 HERE = ("approve", "backup", "check", "close-breaker", "docs", "extend", "incidents", "notices")
-HERE += ("pause", "reject", "resume", "simulate", "user")
+HERE += ("pause", "reject", "report", "resume", "simulate", "user")
 
 
 def bound(command: str) -> Bound | None:

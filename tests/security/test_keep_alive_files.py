@@ -28,7 +28,7 @@ def workspace() -> Iterator[Path]:
 
 
 def times_of(workspace: Path) -> tuple[datetime, datetime] | None:
-    """Ask as worker and exporter do, of an engine that is not there: the file is on this machine."""
+    """Ask as worker and exporter do; the engine is not there, the file is on this machine."""
     source = DockerSource("unix:///nowhere/docker.sock", timedelta(seconds=1))
     facts = ContainerFacts(
         id="a" * 64,
