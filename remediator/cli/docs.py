@@ -6,10 +6,8 @@ from typing import ClassVar
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markdown import Markdown, TableElement
 from rich.table import Table
-from rich.text import Text
 
 from remediator.cli.programs import Subparsers
-from remediator.cli.terminal import make_console
 from remediator.docs import names, page, title
 
 _ABOUT = """\
@@ -52,11 +50,11 @@ def add_to(subparsers: Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print a page, or the list of them."""
-    console = make_console()
+    console = Console()
     if options.page is None:
         width = max(len(name) for name in names())
         for name in names():
-            console.print(Text(f"{name:<{width}}  {title(name)}"))
+            print(f"{name:<{width}}  {title(name)}")
     elif console.is_terminal:
         Console(width=min(console.width, _WIDEST)).print(_Page(page(options.page)))
     else:

@@ -7,12 +7,9 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Metric
-
 from remediator.config.settings import ENVIRONMENT
 from remediator.core.catalogue import CATALOGUE, Offer
 from remediator.docs.keys import Key, read_keys
-from remediator.metrics import ReceiverMetrics, WorkerMetrics
 
 _HEADING = ("key", "takes", "default", "example", "meaning")
 
@@ -58,23 +55,6 @@ def _environment(keys: Mapping[str, list[Key]]) -> str:
     return _table(("variable", "overrides"), rows)
 
 
-def _metrics(_: Mapping[str, list[Key]]) -> str:
-    rows = []
-    for program, make in (("receiver", ReceiverMetrics), ("worker", WorkerMetrics)):
-        registry = CollectorRegistry()
-        make(registry)
-        rows += [(program, _metric(family), family.documentation) for family in registry.collect()]
-    return _table(("of the", "metric", "says"), rows)
-
-
-def _metric(family: Metric) -> str:
-    """Return its name as it is served, with its labels."""
-    suffix = "_total" if family.type == "counter" else ""
-    names = dict.fromkeys(name for sample in family.samples for name in sample.labels)
-    labels = ",".join(name for name in names if name != "le")
-    return f"`{family.name}{suffix}{{{labels}}}`" if labels else f"`{family.name}{suffix}`"
-
-
 def _rows(keys: Iterable[Key]) -> str:
     return _table(
         _HEADING,
@@ -101,7 +81,6 @@ TABLES: Mapping[str, Mapping[str, Callable[[Mapping[str, list[Key]]], str]]] = {
         "settings-keys": _settings,
         "environment": _environment,
     },
-    "operating": {"own-metrics": _metrics},
 }
 
 
