@@ -20,8 +20,10 @@ from remediator.clock import SystemClock
 from remediator.core.policy import Mode
 from remediator.core.targets import Container
 from remediator.inbox.bell import ring
+from remediator.keep_links import LinkKey
 from remediator.web.users import Role, Users, user_with_password
-from tests.builders import NOON, a_keepable, a_policy, a_rule, an_alert
+from remediator.wiring.keep_links import KeepLinks
+from tests.builders import HOUR, NOON, a_keepable, a_policy, a_rule, an_alert
 from tests.eventually import eventually
 from tests.gpu_samples import a_container, a_gpu, a_mig_gpu
 from tests.peers.gpu.host import GpuHost
@@ -94,6 +96,7 @@ def served(
     users.put(user_with_password("alice", Role.OPERATOR, PASSWORD))
     users.put(user_with_password("vera", Role.VIEWER, PASSWORD))
     settings = f"host: gpu1\nprometheus_url: {prometheus.url}\npage: {{users_file: {users.path}}}\n"
+    settings += "page_url: http://gpu1.example.org\n"
     receiver = Receiver(folder / "receiver", settings=settings)
     receiver.policy_file.write_text("mode: approve\nrules: []\n")
     receiver.state_dir.mkdir()
@@ -269,6 +272,34 @@ def test_a_container_is_kept_on_the_page_without_javascript(
     context.close()
 
 
+def test_the_link_in_a_mail_keeps_a_container_on_a_phone_without_javascript(
+    served: Served, browser: Browser
+) -> None:
+    """Nobody logs in; to open it changes nothing, its one button does."""
+    context = browser.new_context(java_script_enabled=False, viewport=PHONE, color_scheme="dark")
+    page = context.new_page()
+    number = served.ask_for_approval("by-link")
+    run = Container(hashlib.sha256(b"by-link").hexdigest(), NOON)
+    served.engine.containers.known[run.id] = a_keepable(run, "by-link")
+    links = KeepLinks(served.url, LinkKey(served.engine.inbox_folder / "link.key"))
+    link = links.to_keep((run.id, run.started_at), number, HOUR, SystemClock().now())
+
+    page.goto(link)
+    expect(page.get_by_role("heading", name="Keep by-link?")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert served.engine.journal.extensions.last(run.id, None) is None
+    page.get_by_role("button", name="Keep it for 1 h from now").click()
+
+    # Its answer appears by itself, as the page is loaded again.
+    expect(page.get_by_role("status")).to_contain_text("Done: by-link is kept", timeout=15_000)
+    kept = served.engine.journal.extensions.last(run.id, None)
+    assert kept is not None
+    assert kept.by == "by alice through the link in a notice"
+    page.goto(link)
+    expect(page.locator("main")).to_contain_text("It is kept until")
+    context.close()
+
+
 def test_the_report_of_a_month_is_read_and_taken_along(
     served: Served, context: BrowserContext
 ) -> None:
@@ -324,6 +355,8 @@ def test_nobody_is_kept_out(served: Served, browser: Browser, scheme: Any, width
         page.goto(served.url + path)
         page.evaluate("document.querySelectorAll('details').forEach(it => { it.open = true; })")
         faults += serious_faults(page)
+    page.goto(f"{served.url}/extend?k=x")
+    faults += serious_faults(page)
 
     operations.close_breaker("test", "over", SystemClock().now())
     assert faults == []
