@@ -222,14 +222,15 @@ def owners_of(month: Month, material: Material, now: datetime) -> tuple[OwnerRet
     """Return what each user's containers gave back, the most first."""
     since, until = month.begin, min(month.end, now)
     found = stretches(material.stops)
+    of_owner: dict[str, list[Stretch]] = {}
+    for stretch in found:
+        of_owner.setdefault(stretch.owner, []).append(stretch)
     stops = Counter(stop.owner for stop in material.stops if since <= stop.at < until)
     return tuple(
         OwnerReturns(
             owner=owner,
             gpu_hours=round(hours, 2),
-            energy_kilowatt_hours=_energy(
-                [stretch for stretch in found if stretch.owner == owner], since, until
-            ),
+            energy_kilowatt_hours=_energy(of_owner[owner], since, until),
             stops=stops[owner],
         )
         for owner, hours in by_owner(found, since, until).items()
@@ -257,18 +258,19 @@ def held_of(holds: Mapping[str, tuple[int, int]]) -> tuple[Held, ...]:
 
 
 def warned_of(
-    warnings: Iterable[Warned], extensions: Sequence[Extended]
+    warnings: Iterable[Warned], extensions: Iterable[Extended]
 ) -> tuple[OwnerWarnings, ...]:
     """Return who was warned, and how often an extension of that container followed."""
+    newest: dict[str, datetime] = {}
+    for one in extensions:
+        subject = f"container:{one.container}"
+        newest[subject] = max(one.at, newest.get(subject, one.at))
     warned: Counter[str] = Counter()
     extended: Counter[str] = Counter()
     for warning in warnings:
-        owner = warning.owner or _UNKNOWN
+        owner, at = warning.owner or _UNKNOWN, newest.get(warning.subject)
         warned[owner] += 1
-        extended[owner] += any(
-            warning.subject == f"container:{one.container}" and one.at >= warning.at
-            for one in extensions
-        )
+        extended[owner] += at is not None and at >= warning.at
     return tuple(
         OwnerWarnings(owner, times, extended[owner])
         for owner, times in sorted(warned.items(), key=lambda item: (-item[1], item[0]))
