@@ -162,6 +162,13 @@ def test_exactly_the_idle_container_is_stopped_removed_told_and_explained(
     ):
         assert part in story
     assert site.run("incidents", "list").count("idle") >= 1
+    # The stand-in driver's meter shows 60 W.
+    of_the_stop = "FROM attempt WHERE remediation = 'stop-container'"
+    assert site.ask(f"SELECT json_extract(task, '$.context.gpu_watts') {of_the_stop}") == "60"
+    told = json.loads(site.run("report", "--month", f"{datetime.now(UTC):%Y-%m}", "--json"))
+    assert told["figures"]["alert_to_proven"]["times"] == 1
+    assert [owner["owner"] for owner in told["owners"]] == ["alice"]
+    assert told["owners"][0]["energy_kilowatt_hours"] is not None
 
 
 def test_a_forged_alert_about_a_busy_container_is_a_visible_hold(
@@ -286,6 +293,12 @@ def test_a_worker_killed_during_the_stop_finishes_it_and_stops_nothing_twice(
     assert "cut off: the worker died during this step" in story
     # The engine itself may end it by force, or forget to when its client dies: both happen.
     assert "before the interruption" in story
+    worker.kill()
+    worker.start()
+    settled = 'remediator_attempts_total{outcome="succeeded",remediation="stop-container"} 1.0'
+    delay = 'remediator_alert_to_action_seconds_count{until="proven"} 1.0'
+    for line in (settled, delay):
+        assert line in _metrics(site), "what was counted is not lost with the process"
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.03, 0.08, 0.15])
