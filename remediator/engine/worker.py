@@ -122,10 +122,11 @@ class Worker:
             for attempt in self._undoing.take_due():
                 self._hands.submit("undo", partial(self._undo, attempt))
             self._pruning.step()
-            self._returning.step()
             self._parts.metrics.notices_waiting.set(self._parts.journal.notices.waiting())
             is_open = self._parts.journal.operations.breaker_in_force() is not None
             self._parts.metrics.breaker_open.set(is_open)
+            # Last, as it writes: on a full disk everything before it is done all the same.
+            self._returning.step()
         except StoreError as error:
             self._report_trouble("nothing is done until this is repaired", error)
             self._parts.metrics.errors.inc()
