@@ -99,7 +99,7 @@ def read(path: str) -> str | None:
     """Return what one of the kernel's files says; None if that cannot be read."""
     try:
         return content(path)
-    except OSError:
+    except (OSError, ValueError):  # a NUL in a path, which no cgroup has, is a ValueError
         return None
 
 

@@ -237,7 +237,7 @@ class ProcSource:
     ) -> Iterator[tuple[str, bool]]:
         """Yield the folders that may hold a counter, and whether each is of version 2."""
         for line in (self._read(pid, "cgroup") or "").splitlines():
-            _, controllers, path = line.split(":", 2)
+            controllers, _, path = line.partition(":")[2].partition(":")
             inside = _within(path, container_id)
             if inside is None:
                 continue

@@ -32,8 +32,10 @@ from tests.chaos.faults import (
     Together,
 )
 from tests.chaos.outsiders import (
+    Described,
     HostileBodies,
     LabelInjection,
+    Parsers,
     SlowAndGreedy,
     WrongAndReplayed,
 )
@@ -63,6 +65,8 @@ def scenarios(*, short: bool, bodies: int) -> list[Scenario]:
         SlowAndGreedy(),
         LabelInjection(),
         WrongAndReplayed(),
+        Described(examples=50),
+        Parsers(20_000),
     ]
 
 

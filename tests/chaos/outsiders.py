@@ -6,6 +6,8 @@ import itertools
 import re
 import secrets
 import socket
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -15,10 +17,12 @@ import requests
 
 from tests.bench.footprint import footprint_of
 from tests.chaos.bodies import TEXTS, hostile_bodies
+from tests.chaos.described import send_described
 from tests.chaos.world import World, delivery_of, forged
 from tests.eventually import eventually
 from tests.peers.ports import LOOPBACK
 from tests.peers.receiver import read_all
+from tests.peers.site import ROOT
 
 _SENDERS = 4
 _MOST_GROWTH_KIB = 64 * 1024
@@ -316,3 +320,50 @@ def _a_link(world: World) -> str:
         if found:
             return found[1]
     return ""
+
+
+class Described:
+    """Requests made from the description of the API, by schemathesis."""
+
+    name = "requests by the API's description"
+    idle = 1
+    task = "idle"
+
+    def __init__(self, examples: int) -> None:
+        self.hostile = 0
+        self._examples = examples
+
+    def strike(self, world: World) -> None:
+        """Send them with the token that delivers, which reads as well and never commands."""
+        site = world.site
+        self.hostile, wrong = send_described(site.url, site.token, self._examples, site.folder)
+        if wrong:
+            raise AssertionError(wrong[-3000:])
+
+
+class Parsers:
+    """What the parsers' coverage makes interesting, by atheris, beside the running pipeline."""
+
+    idle = 1
+    task = "idle"
+
+    def __init__(self, inputs: int) -> None:
+        self.name = f"{inputs:,} inputs for the parsers"
+        self.hostile = 0
+        self._inputs = inputs
+
+    def strike(self, world: World) -> None:
+        """Send as many as are wanted; one that is neither read nor refused ends it."""
+        del world
+        failed = fuzz(self._inputs)
+        if failed:
+            raise AssertionError(failed[-3000:])
+        self.hostile = self._inputs
+
+
+def fuzz(inputs: int, seed: int = 1) -> str:
+    """Send the parsers *inputs*; return what was wrong, nothing if all is well."""
+    command = [sys.executable, "-m", "tests.chaos.fuzz", str(inputs), str(seed)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    is_done = f"Done {inputs} in" in done.stderr
+    return "" if done.returncode == 0 and is_done else done.stdout + done.stderr
