@@ -119,10 +119,13 @@ def open_writer(path: Path, package: str, error: type[StoreError], mode: int = 0
     return Database(connection, error, path)
 
 
-def open_reader(path: Path, error: type[StoreError], package: str | None = None) -> Database:
+def open_reader(
+    path: Path, error: type[StoreError], package: str | None = None, *, trusted: bool = True
+) -> Database:
     """Open *path* for reading only; the writer need not run.
 
     With *package*, a database that its writer has not brought to the newest schema is refused.
+    Unless *trusted*, what the file itself defines may call no function that does anything.
     """
     with _explained(path, error):
         if not path.exists():
@@ -135,6 +138,8 @@ def open_reader(path: Path, error: type[StoreError], package: str | None = None)
                 raise
             # Closed cleanly by its writer, in a folder where we may not make the -shm file.
             connection = _connect_to_read(f"{uri}?mode=ro&immutable=1")
+        if not trusted:
+            connection.execute("PRAGMA trusted_schema = OFF")
         if package is not None:
             _check_version(connection, path, package, error)
     return Database(connection, error, path)

@@ -5,6 +5,7 @@ so that taking a delivery and writing what follows from it are one transaction.
 """
 
 import logging
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,6 +41,16 @@ class StoredCommand:
     body: bytes
 
 
+def _refuse_bait(path: Path) -> None:
+    """Raise InboxError for a link, which may lead anywhere, and for a pipe, which keeps waiting."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return
+    if not stat.S_ISREG(found.st_mode):
+        raise InboxError(f"{path} is no plain file: see who put it there, then remove it")
+
+
 class Inbox:
     """The inbox of one state folder."""
 
@@ -62,8 +73,13 @@ class Inbox:
 
     @classmethod
     def for_worker(cls, folder: Path) -> "Inbox":
-        """Open the inbox in *folder* for reading; InboxError while there is none."""
-        return cls(open_reader(folder / FILE, InboxError))
+        """Open the inbox in *folder* for reading; InboxError while there is none.
+
+        The folder belongs to the receiver's user, and the worker is root: only a plain file is
+        opened, and nothing that its schema says is trusted.
+        """
+        _refuse_bait(folder / FILE)
+        return cls(open_reader(folder / FILE, InboxError, trusted=False))
 
     def store(self, body: bytes, sender: str, now: datetime) -> int:
         """Store a delivery and return its number; it is on the disk when this returns."""

@@ -1,3 +1,8 @@
+import contextlib
+import os
+import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -6,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from remediator.errors import InboxError
+from remediator.inbox import store
 from remediator.inbox.bell import FILE, Bell, ring
 from remediator.inbox.store import Inbox, Stored
 from tests.builders import HOUR, MINUTE, NOON
+from tests.peers.missing import require_root, require_tool
 
 
 @pytest.fixture
@@ -149,3 +156,46 @@ def test_a_row_that_no_receiver_wrote_keeps_no_other_waiting(folder: Path) -> No
     assert stored.id == number
     assert stored.received_at.year == 1970
     inbox.close()
+
+
+@pytest.mark.parametrize("bait", ["link", "pipe", "folder"])
+def test_what_a_receiver_that_was_taken_over_puts_there_is_not_opened(
+    tmp_path: Path, bait: str
+) -> None:
+    """Root would follow the link, and wait at the pipe for ever."""
+    place = tmp_path / store.FILE
+    if bait == "link":
+        with contextlib.closing(sqlite3.connect(tmp_path / "other.db")) as other:
+            other.execute("CREATE TABLE delivery (x)")
+        place.symlink_to(tmp_path / "other.db")
+    elif bait == "pipe":
+        os.mkfifo(place)
+    else:
+        place.mkdir()
+
+    with pytest.raises(InboxError, match="is no plain file"):
+        Inbox.for_worker(tmp_path)
+
+
+MANY_RINGS = """
+import sys
+from datetime import timedelta
+from pathlib import Path
+from remediator.inbox.bell import Bell, ring
+Path("/proc/sys/net/unix/max_dgram_qlen").write_text("1000")
+bell = Bell(Path(sys.argv[1]))
+for _ in range(250):
+    ring(Path(sys.argv[1]))
+print([bell.wait(timedelta()) for _ in range(4)])
+"""
+
+
+def test_whoever_rings_without_end_does_not_keep_the_worker_listening(tmp_path: Path) -> None:
+    """In a network of its own, where the queue may be made longer than what is heard at once."""
+    require_root("a network of one's own")
+    command = [require_tool("unshare"), "--net", "--", sys.executable, "-c", MANY_RINGS]
+
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=True)
+
+    # It returns with some unheard, and so also while there are always more.
+    assert done.stdout == "[True, True, True, False]\n"
