@@ -5,41 +5,45 @@ Exit codes: 0 done · 1 could not, or the answer is no · 2 usage · 3 a bug · 
 """
 
 import argparse
+import importlib
 import logging
 import os
 import sys
 from collections.abc import Sequence
 
 from remediator import __version__
-from remediator.cli import (
-    backup,
-    check,
-    docs,
-    doctor,
-    export,
-    incidents,
-    load,
-    notices,
-    operate,
-    programs,
-    quiesce,
-    report,
-    simulate,
-    stack,
-    users,
-)
 from remediator.cli.help import dress
 from remediator.errors import ConfigError, RemediatorError
 from remediator.logs import set_up_logging
 
 _BUG = 3
 _INTERRUPTED = 130
+# The commands by the module that has them, in the order of the help. Only that of the command that
+# is given is imported: a receiver has no use for Docker, and no memory or half second for it.
+_MODULES = {
+    "programs": ("serve", "work", "run"),
+    "export": ("export",),
+    "incidents": ("incidents",),
+    "operate": ("pause", "resume", "close-breaker", "approve", "reject", "extend"),
+    "report": ("report",),
+    "simulate": ("simulate",),
+    "check": ("check",),
+    "doctor": ("doctor",),
+    "backup": ("backup",),
+    "quiesce": ("quiesce",),
+    "users": ("user",),
+    "notices": ("notices",),
+    "load": ("load",),
+    "docs": ("docs",),
+    "stack": ("stack",),
+}
+_COMMANDS = frozenset(command for commands in _MODULES.values() for command in commands)
 _LEVELS = ("debug", "info", "warning", "error")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
-    parser = make_parser()
+    parser = make_parser(_command_in(arguments))
     options = parser.parse_args(arguments)
     if options.log_level not in _LEVELS:
         # argparse checks what is given on the command line only.
@@ -68,8 +72,14 @@ def main(arguments: Sequence[str]) -> int:
         return _BUG
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command line."""
+def _command_in(arguments: Sequence[str]) -> str | None:
+    """Return the command that is given; None where help about all of them is asked for."""
+    first = next((one for one in arguments if one in {*_COMMANDS, "-h", "--help"}), None)
+    return first if first in _COMMANDS else None
+
+
+def make_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of the whole command line, or of *command* alone."""
     parser = argparse.ArgumentParser(
         prog="remediator",
         description="Closes the loop between GPU monitoring and GPU operations, safely.",
@@ -89,21 +99,9 @@ def make_parser() -> argparse.ArgumentParser:
         help="log one JSON object a line (REMEDIATOR_LOG_JSON)",
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    programs.add_to(subparsers)
-    export.add_to(subparsers)
-    incidents.add_to(subparsers)
-    operate.add_to(subparsers)
-    report.add_to(subparsers)
-    simulate.add_to(subparsers)
-    check.add_to(subparsers)
-    doctor.add_to(subparsers)
-    backup.add_to(subparsers)
-    quiesce.add_to(subparsers)
-    users.add_to(subparsers)
-    notices.add_to(subparsers)
-    load.add_to(subparsers)
-    docs.add_to(subparsers)
-    stack.add_to(subparsers)
+    for module, commands in _MODULES.items():
+        if command is None or command in commands:
+            importlib.import_module(f"remediator.cli.{module}").add_to(subparsers)
     dress(parser)
     return parser
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from remediator.config.settings import USUAL_FILE, Settings, read_settings, settings_file
-from remediator.wiring.all_in_one import run_all
-from remediator.wiring.receiver import run_receiver
-from remediator.wiring.worker import run_worker
+
+# What the programs are made of is imported by the one that runs: each of them is a process of its
+# own, in whose memory the others would only lie about.
 
 Subparsers = Any
 
@@ -62,18 +62,24 @@ def settings_of(options: argparse.Namespace) -> Settings:
 
 def serve(options: argparse.Namespace) -> int:
     """Run the receiver until told to stop."""
+    from remediator.wiring.receiver import run_receiver  # noqa: PLC0415 - only where it runs
+
     run_receiver(settings_of(options))
     return 0
 
 
 def work(options: argparse.Namespace) -> int:
     """Run the worker until told to stop."""
+    from remediator.wiring.worker import run_worker  # noqa: PLC0415 - only where it runs
+
     run_worker(settings_of(options))
     return 0
 
 
 def run_everything(options: argparse.Namespace) -> int:
     """Run everything until told to stop."""
+    from remediator.wiring.all_in_one import run_all  # noqa: PLC0415 - only where it runs
+
     settings_of(options)
     settings = ["--settings", str(options.settings)] if options.settings else []
     folders: list[str] = []

@@ -1,4 +1,6 @@
+import argparse
 import contextlib
+import importlib
 import io
 import json
 import logging
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from remediator import __version__
-from remediator.cli.main import main, make_parser
+from remediator.cli.main import _MODULES, main, make_parser
 from remediator.cli.programs import settings_of
 from remediator.clock import SystemClock
 from remediator.core.policy import Mode
@@ -21,6 +23,18 @@ from tests.builders import NOON, RULE, a_policy, a_rule, an_alert
 from tests.unit.engine_site import EngineSite, hurried
 from tests.unit.stories import write_a_story
 
+# What a program has imported when it is about to run, which it does not do here.
+_MODULES_OF = """
+import importlib, sys
+from remediator.cli.main import make_parser
+make_parser(sys.argv[1])
+importlib.import_module({
+    "serve": "remediator.wiring.receiver",
+    "work": "remediator.wiring.worker",
+    "export": "remediator.wiring.exporter",
+}[sys.argv[1]])
+print(*{name.partition(".")[0] for name in sys.modules})
+"""
 SUBCOMMANDS = ["serve", "work", "run", "export", "incidents"]
 
 
@@ -78,6 +92,43 @@ def state(folder: Path) -> Path:
     )
     journal.close()
     return folder
+
+
+@pytest.mark.parametrize("module", sorted(_MODULES))
+def test_each_command_is_known_by_the_module_that_has_it(module: str) -> None:
+    subparsers = argparse.ArgumentParser().add_subparsers()
+    importlib.import_module(f"remediator.cli.{module}").add_to(subparsers)
+
+    assert tuple(subparsers.choices) == _MODULES[module]
+
+
+def test_a_command_says_of_itself_what_all_of_them_together_say(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for parser in (make_parser(), make_parser("serve")):
+        with pytest.raises(SystemExit):
+            parser.parse_args(["serve", "--nonsense"])
+
+    first, second = capsys.readouterr().err.split("--nonsense\n")[:2]
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("arguments", "foreign"),
+    [
+        (["serve"], {"docker", "pynvml", "flask", "apprise", "rich"}),
+        (["export"], {"flask", "gunicorn", "apprise", "rich", "promql_parser"}),
+        (["work"], {"flask", "gunicorn", "promql_parser"}),
+    ],
+)
+def test_a_program_does_not_carry_what_others_are_made_of(
+    arguments: list[str], foreign: set[str]
+) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", _MODULES_OF, *arguments], capture_output=True, text=True, check=True
+    )
+
+    assert foreign & set(told.stdout.split()) == set()
 
 
 def test_it_says_its_version() -> None:
