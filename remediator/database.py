@@ -10,6 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -17,8 +18,6 @@ from pathlib import Path
 from remediator.errors import StoreError
 
 _BUSY_SECONDS = 10.0
-# A file of some gigabytes is looked through at its opening for no longer than this.
-_LOOK_THROUGH_SECONDS = 10.0
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -33,15 +32,16 @@ class Database:
         self._connection = connection
         self._lock = threading.RLock()
         self._error = error
-        self._path = path
         self._name = path.name
-        self._files = _files_at(path)
+        # Compared before each transaction: as text, which is looked up in half the time.
+        self._paths = (str(path), f"{path}-wal")
+        self._files = _files_at(self._paths)
         self._damage: sqlite3.Error | None = None
         self.after_commit: Callable[[], None] = _nothing
 
     def is_in_place(self) -> bool:
         """Tell whether the files that were opened are still those that their paths lead to."""
-        return self._files[0] is not None and _files_at(self._path) == self._files
+        return self._files[0] is not None and _files_at(self._paths) == self._files
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -100,17 +100,36 @@ class Database:
             raise self._error(f"{self._name}: {error}") from error
 
 
-def open_writer(path: Path, package: str, error: type[StoreError], mode: int = 0o640) -> Database:
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How SQLite keeps a database: bytes of a page of a new one, KiB of pages held in memory.
+
+    A file of some gigabytes is looked through at its opening for no longer than ``look_seconds``.
+    """
+
+    page_bytes: int = 4096
+    cache_kib: int = 2000
+    look_seconds: float = 10.0
+
+
+_USUAL = Shape()
+
+
+def open_writer(
+    path: Path, package: str, error: type[StoreError], mode: int = 0o640, shape: Shape = _USUAL
+) -> Database:
     """Open *path* for its writing program, made and migrated by *package*'s ``schema`` files."""
     with _explained(path, error):
         path.parent.mkdir(parents=True, exist_ok=True)
         _make(path, mode)
         connection = _connect(f"{path.resolve().as_uri()}?mode=rw")
         try:
+            connection.execute(f"PRAGMA page_size = {shape.page_bytes}")
+            connection.execute(f"PRAGMA cache_size = -{shape.cache_kib}")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
-            _look_through(connection)
+            _look_through(connection, shape.look_seconds)
             _migrate(connection, package)
         except sqlite3.Error:
             # A migration that failed may have left its transaction open, and with it the lock.
@@ -183,13 +202,13 @@ def _nothing() -> None:
     """Do nothing after a commit."""
 
 
-def _files_at(path: Path) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
-    return _file_at(path), _file_at(path.with_name(f"{path.name}-wal"))
+def _files_at(paths: tuple[str, str]) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+    return _file_at(paths[0]), _file_at(paths[1])
 
 
-def _file_at(path: Path) -> tuple[int, int] | None:
+def _file_at(path: str) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        found = os.stat(path)
     except OSError:
         return None
     return found.st_dev, found.st_ino
@@ -214,9 +233,9 @@ def _connect_to_read(uri: str) -> sqlite3.Connection:
     return connection
 
 
-def _look_through(connection: sqlite3.Connection) -> None:
+def _look_through(connection: sqlite3.Connection, seconds: float) -> None:
     """Raise DatabaseError if the file is damaged: to find it out later may be in the middle."""
-    deadline = time.monotonic() + _LOOK_THROUGH_SECONDS
+    deadline = time.monotonic() + seconds
     connection.set_progress_handler(lambda: time.monotonic() > deadline, 100_000)
     try:
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]

@@ -11,6 +11,7 @@ import socket
 import stat
 from datetime import timedelta
 from pathlib import Path
+from typing import Self
 
 FILE = "wake.sock"
 _MOST_RINGS = 100
@@ -18,11 +19,27 @@ _MOST_RINGS = 100
 
 def ring(folder: Path) -> None:
     """Wake the worker that listens in *folder*, if one does."""
-    with (
-        contextlib.suppress(OSError),
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as bell,
-    ):
-        bell.sendto(b"\0", os.fspath(folder / FILE))
+    with Rope(folder) as rope:
+        rope.ring()
+
+
+class Rope:
+    """The other end, for who rings often; safe to share between threads, not between processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = os.fspath(folder / FILE)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def ring(self) -> None:
+        """Wake the worker that listens there now, if one does."""
+        with contextlib.suppress(OSError):
+            self._socket.sendto(b"\0", self._path)
 
 
 class Bell:

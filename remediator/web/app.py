@@ -5,9 +5,9 @@ Our own trouble is therefore always 503, never 429.
 """
 
 import json
-import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 
 from flask import Flask, Response, request
 from prometheus_client import generate_latest
@@ -19,7 +19,7 @@ from remediator.config.page import PageSettings
 from remediator.core.alerts import Alert, Delivery
 from remediator.core.policy import Policy
 from remediator.core.targets import subject_of
-from remediator.errors import ConfigError, DeliveryError, InboxError, SetupError
+from remediator.errors import ConfigError, InboxError, SetupError
 from remediator.inbox.store import Inbox
 from remediator.journal.journal import Journal
 from remediator.keep_links import LinkKey
@@ -36,10 +36,9 @@ from remediator.web.pages import PageParts, make_pages
 from remediator.web.prometheus import Sample
 from remediator.web.proxies import Proxies
 from remediator.web.sessions import Sessions, set_up_sessions
+from remediator.web.taking import Offer, Reply, Taking
 from remediator.web.throttle import Throttle
 from remediator.web.visitors import Visitors
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +63,11 @@ class ReceiverParts:
     link_key: LinkKey | None = None
 
 
-def create_app(parts: ReceiverParts) -> Flask:
-    """Return the WSGI application of the receiver."""
+def create_app(parts: ReceiverParts, taking: Taking | None = None) -> Flask:
+    """Return the WSGI application of the receiver; *taking* takes deliveries without it as well."""
     app = Flask("remediator", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = parts.largest_body
-    receiver = _Receiver(parts)
+    receiver = _Receiver(parts, taking or _taking_of(parts))
     app.add_url_rule(
         DELIVERIES,
         view_func=receiver.deliver,
@@ -89,6 +88,12 @@ def create_app(parts: ReceiverParts) -> Flask:
     return app
 
 
+def _taking_of(parts: ReceiverParts) -> Taking:
+    return Taking(
+        parts.inbox, parts.token, parts.ring, parts.metrics, parts.clock, parts.largest_body
+    )
+
+
 def _page_parts(app: Flask, parts: ReceiverParts) -> PageParts:
     proxies = Proxies(parts.page)
     set_up_sessions(app, parts.session_key, parts.page.session, proxies)
@@ -107,40 +112,25 @@ def _page_parts(app: Flask, parts: ReceiverParts) -> PageParts:
 
 
 class _Receiver:
-    def __init__(self, parts: ReceiverParts) -> None:
+    def __init__(self, parts: ReceiverParts, taking: Taking) -> None:
         self._parts = parts
-        self._results = parts.metrics.deliveries
-        self._is_failing = False
+        self._taking = taking
 
     def deliver(self) -> Response:
         """Store a delivery; 200 means that it is on the disk."""
-        refusal = self._unauthorized() or self._unreadable()
+        headers = {name.upper(): value for name, value in request.headers}
+        head = Offer(b"", request.remote_addr or "", headers)
+        refusal = self._taking.unwelcome(head)
         if refusal is not None:
-            return refusal
+            return _replied(refusal)
         try:
-            body = request.get_data(cache=False)
-            delivery = parse_delivery(body)
-            number = self._store(body)
+            offer = replace(head, body=request.get_data(cache=False))
         except RequestEntityTooLarge:
-            self._results.labels("too_large").inc()
-            largest = self._parts.largest_body
-            return _answer(413, error=f"larger than {largest} bytes: group alerts more finely")
-        except DeliveryError as error:
-            self._results.labels("refused").inc()
-            log.warning("delivery refused: %s", error)
-            return _answer(400, error=str(error))
-        except InboxError as error:
-            self._results.labels("failed").inc()
-            self._note_failure(error)
-            return _answer(503, error="the inbox cannot be written, send it again")
-        self._results.labels("stored").inc()
-        if self._is_failing:
-            log.info("deliveries are stored again")
-            self._is_failing = False
-        self._parts.ring()
-        if "explain" in request.args:
-            return self._explain(number, delivery)
-        return _answer(200, delivery=number)
+            return _replied(self._taking.too_large())
+        reply = self._taking.malformed(offer) or self._taking.store([offer])[0]
+        if reply.status == HTTPStatus.OK and "explain" in request.args:
+            return self._explain(reply, parse_delivery(offer.body))
+        return _replied(reply)
 
     def ready(self) -> Response:
         """Answer 200 when a delivery could be taken now."""
@@ -157,53 +147,14 @@ class _Receiver:
         text = generate_latest(self._parts.metrics.registry)
         return Response(text, content_type=CONTENT_TYPE_LATEST)
 
-    def _store(self, body: bytes) -> int:
-        sender = request.headers.get("User-Agent", "")[:100]
-        with self._parts.metrics.store_seconds.time():
-            return self._parts.inbox.store(
-                body, f"{request.remote_addr} {sender}", self._parts.clock.now()
-            )
-
-    def _unauthorized(self) -> Response | None:
-        if self._parts.token is None:
-            return None
-        try:
-            if self._parts.token.accepts(request.headers.get("Authorization")):
-                return None
-        except SetupError as error:
-            self._results.labels("failed").inc()
-            self._note_failure(error)
-            return _answer(503, error="the receiver has no usable token, see its log")
-        self._results.labels("unauthorized").inc()
-        log.warning("delivery without the right bearer token from %s", request.remote_addr)
-        answer = _answer(401, error="a bearer token is needed: see authorization.credentials_file")
-        answer.headers["WWW-Authenticate"] = 'Bearer realm="remediator"'
-        return answer
-
-    def _note_failure(self, error: Exception) -> None:
-        """Log the first of a row of failures: Alertmanager tries again at once, and often."""
-        if not self._is_failing:
-            log.error("no delivery can be taken: %s", error)
-        self._is_failing = True
-
-    def _unreadable(self) -> Response | None:
-        if request.mimetype != "application/json":
-            problem = "Content-Type must be application/json"
-        elif request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-            problem = "Content-Encoding is not supported: send it as it is"
-        else:
-            return None
-        self._results.labels("refused").inc()
-        return _answer(415, error=problem)
-
-    def _explain(self, number: int, delivery: Delivery) -> Response:
+    def _explain(self, reply: Reply, delivery: Delivery) -> Response:
         try:
             policy = self._parts.policy()
         except ConfigError as error:
             problems = [str(problem) for problem in error.problems]
-            return _answer(200, delivery=number, policy_problems=problems)
+            return _answer(200, **reply.fields, policy_problems=problems)
         alerts = [_explained(alert, policy) for alert in delivery.alerts]
-        return _answer(200, delivery=number, policy_mode=policy.mode.value, alerts=alerts)
+        return _answer(200, **reply.fields, policy_mode=policy.mode.value, alerts=alerts)
 
 
 def _explained(alert: Alert, policy: Policy) -> dict[str, object]:
@@ -238,6 +189,10 @@ def _refused(error: Exception) -> Response:
         if name not in {"Content-Type", "Content-Length"}:
             answer.headers[name] = value
     return answer
+
+
+def _replied(reply: Reply) -> Response:
+    return Response(reply.body, reply.status, reply.headers, content_type="application/json")
 
 
 def _answer(status: int, **fields: object) -> Response:

@@ -5,8 +5,8 @@ a client which sends half a request, or does not read its answer, costs a little
 deadline and nobody else any time. gunicorn's own workers give each connection a thread or a
 process and are starved by a few dozen silent ones; nginx in front would do the same as this.
 
-The application runs in the same thread, one request at a time: a delivery takes about a
-millisecond, and only one at a time can be written to the disk.
+The application runs in the same thread, one request at a time. Deliveries go past it: those that
+are there at the same time are written to the disk together, and answered when they are on it.
 """
 
 import io
@@ -26,6 +26,7 @@ from gunicorn.workers.base import Worker
 
 from remediator.web.connection import Connection, Phase
 from remediator.web.framing import GoAhead, Incoming, Malformed, RequestReader
+from remediator.web.lane import Lane
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class BufferingWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
     def run(self) -> None:
         """Serve until told to stop, then answer what has begun to arrive."""
         self._limits = self.app.limits
+        self._lane = Lane(self.wsgi.taking)
         self._selector = selectors.DefaultSelector()
         # Those that began their present request, or pause, longest ago come first.
         self._connections: OrderedDict[Connection, None] = OrderedDict()
@@ -80,15 +82,19 @@ class BufferingWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         """Do what can be done for every connection once, waiting only if there is nothing."""
         self.notify()
         unfinished = list(self._unfinished)
-        for key, events in self._selector.select(0 if unfinished else _TURN_SECONDS / 2):
+        happened = self._selector.select(0 if unfinished else _TURN_SECONDS / 2)
+        for key, events in happened:
             key.data(events)
         for connection in unfinished:
             if connection in self._unfinished:
                 self._guarded(connection, self._proceed)
+        self._store()
         now = time.monotonic()
         if now >= self._next_look:
             self._next_look = now + _TURN_SECONDS
             self._cut_off_the_late(now)
+        if not happened and not unfinished:
+            self.wsgi.prepare()
 
     def _accept(self, listener: Any, _events: int = 0, most: int = _ACCEPTED_PER_TURN) -> None:
         for _ in range(most):
@@ -137,6 +143,8 @@ class BufferingWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         self._watch(connection, is_next_step=connection.deadline != deadline)
         if self._held > self._limits.memory:
             self._free_memory()
+        if self._lane.is_full:
+            self._store()
 
     def _receive(self, connection: Connection) -> None:
         connection.receive()
@@ -145,6 +153,9 @@ class BufferingWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
     def _proceed(self, connection: Connection) -> None:
         """Answer one request if a whole one is there, and send what can be sent."""
         match connection.next():
+            case Incoming() as incoming if self._lane.leads(incoming):
+                if self._takes_along(connection, incoming):
+                    return
             case Incoming() as incoming:
                 self._answer(connection, incoming)
             case Malformed(status, reason):
@@ -153,9 +164,38 @@ class BufferingWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
                 connection.finish(unread=True)
             case GoAhead():
                 connection.send(_CONTINUE)
+        self._advance(connection)
+
+    def _advance(self, connection: Connection) -> None:
         connection.advance()
         if connection.phase is Phase.CLOSED:
             self._close(connection)
+
+    def _takes_along(self, connection: Connection, incoming: Incoming) -> bool:
+        """Take a delivery; return whether it waits to be stored, and its connection with it."""
+        request = incoming.request
+        if not incoming.is_whole or not self.alive:
+            request.force_close()
+        answer = self._lane.take(connection, incoming)
+        if answer is None:
+            return True
+        self._send(connection, request, answer, unread=not incoming.is_whole)
+        return False
+
+    def _store(self) -> None:
+        """Store what this turn has brought, and answer it."""
+        for connection, request, answer in self._lane.store():
+            if connection.phase is not Phase.CLOSED:
+                self._guarded(connection, partial(self._finish, request, answer))
+
+    def _finish(self, request: Any, answer: bytes, connection: Connection) -> None:
+        self._send(connection, request, answer, unread=False)
+        self._advance(connection)
+
+    def _send(self, connection: Connection, request: Any, answer: bytes, *, unread: bool) -> None:
+        connection.send(answer)
+        if request.should_close():
+            connection.finish(unread=unread)
 
     def _answer(self, connection: Connection, incoming: Incoming) -> None:
         sent = _Sent()
@@ -238,6 +278,7 @@ class BufferingWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
             for connection in list(self._connections):
                 if connection.phase in {Phase.IDLE, Phase.HEAD}:
                     self._guarded(connection, self._receive)
+                    self._store()
                 if connection.phase is not Phase.CLOSED and not connection.is_busy:
                     self._cut_off(connection)
             if self._connections:

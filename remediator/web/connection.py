@@ -13,6 +13,8 @@ from typing import Any
 from remediator.web.framing import GoAhead, Incoming, Malformed, RequestReader
 
 _READ_SIZE = 64 * 1024
+# Whoever is in the middle of a body has more of it.
+_READ_SIZE_IN_BODY = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,11 @@ class Connection:
         self._step = (Phase.HEAD, reader.number)
         self.deadline = time.monotonic() + limits.head_seconds
 
+    @property
+    def address(self) -> str:
+        """The client's address, without its port."""
+        return str(self.peer[0])
+
     def fileno(self) -> int:
         """Return the file descriptor, which is what selectors ask for."""
         return self._socket.fileno()
@@ -95,7 +102,8 @@ class Connection:
     def receive(self) -> None:
         """Take what has arrived; OSError if the connection is broken."""
         try:
-            data = self._socket.recv(_READ_SIZE)
+            in_body = self._reader.is_in_body
+            data = self._socket.recv(_READ_SIZE_IN_BODY if in_body else _READ_SIZE)
         except BlockingIOError:
             return
         if not data:

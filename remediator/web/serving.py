@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.errors import AppImportError
 from gunicorn.glogging import Logger
@@ -17,6 +16,7 @@ from remediator.errors import RemediatorError, SetupError
 from remediator.web.buffering import BufferingWorker
 from remediator.web.connection import Limits
 from remediator.web.framing import Announced
+from remediator.web.late import LateApp
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn ships n
 
     def __init__(
         self,
-        make_app: Callable[[], Flask],
+        make_app: Callable[[], LateApp],
         listener: socket.socket,
         limits: Limits,
         accepts_body: Callable[[Announced], bool],
@@ -68,7 +68,7 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn ships n
             if name in self.cfg.settings:
                 self.cfg.set(name, value)
 
-    def load(self) -> Flask:
+    def load(self) -> LateApp:
         """Return the application; if it cannot be made, gunicorn ends without another try."""
         try:
             return self._make_app()

@@ -7,6 +7,7 @@ token, which is random and long enough that a plain SHA-256 keeps it.
 import contextlib
 import enum
 import fcntl
+import functools
 import hashlib
 import hmac
 import os
@@ -25,8 +26,6 @@ _MODE = 0o640
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", re.ASCII)
 _SCRYPT = re.compile(r"scrypt:\d{1,6}:\d{1,2}:\d{1,2}\$[A-Za-z0-9]{8,64}\$[0-9a-f]{128}", re.ASCII)
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
-# A password nobody has: what is compared for a name that nobody has either.
-_NOBODY = generate_password_hash(secrets.token_hex(32), method="scrypt")
 
 
 class Role(enum.Enum):
@@ -81,7 +80,8 @@ class Users:
         """
         user = self.all().get(name)
         can_log_in = user is not None and not user.is_token
-        same = check_password_hash(user.hash if user and can_log_in else _NOBODY, password)
+        nobody = _hash_of_nobody()
+        same = check_password_hash(user.hash if user and can_log_in else nobody, password)
         return user if same and can_log_in else None
 
     def with_token(self, token: str) -> User | None:
@@ -151,6 +151,15 @@ class Users:
 
     def __repr__(self) -> str:
         return f"Users({str(self.path)!r}, <secret>)"
+
+
+@functools.cache
+def _hash_of_nobody() -> str:
+    """Return the hash of a password nobody has, compared for a name that nobody has either.
+
+    Made at the first login: it takes 30 MB for a tenth of a second, which no start should.
+    """
+    return generate_password_hash(secrets.token_hex(32), method="scrypt")
 
 
 def user_with_password(name: str, role: Role, password: str) -> User:

@@ -1,5 +1,6 @@
 """The receiver's answers, over real connections to a real process."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -188,12 +189,31 @@ def test_who_waits_for_100_continue_gets_it_once(receiver: Receiver) -> None:
 def test_pipelined_deliveries_are_answered_in_order(receiver: Receiver) -> None:
     one = receiver.head(f"Content-Length: {len(FIRING)}") + FIRING
     health = b"GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n"
+    explained = one.replace(b"/alerts HTTP", b"/alerts?explain HTTP")
     last = b"GET /nowhere HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 
-    answers = receiver.exchange(one + health + one + last)
+    answers = receiver.exchange(one + health + one + explained + last)
 
     statuses = [part[:3] for part in answers.split(b"HTTP/1.1 ")[1:]]
-    assert statuses == [b"200", b"200", b"200", b"404"]
+    assert statuses == [b"200", b"200", b"200", b"200", b"404"]
+
+
+def test_deliveries_that_come_at_once_are_each_answered_and_each_kept(
+    receiver: Receiver,
+) -> None:
+    bodies = [marked(f"at once {number}") for number in range(32)]
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(receiver.connect()) for _ in bodies]
+        for client, body in zip(clients, bodies, strict=True):
+            client.sendall(receiver.head(f"Content-Length: {len(body)}", "Connection: close"))
+        for client, body in zip(clients, bodies, strict=True):
+            client.sendall(body)
+        answers = [read_all(client) for client in clients]
+
+    numbers = {json.loads(answer.partition(b"\r\n\r\n")[2])["delivery"] for answer in answers}
+    assert all(answer.startswith(b"HTTP/1.1 200 OK\r\n") for answer in answers)
+    assert len(numbers) == len(bodies)
+    assert set(bodies) <= set(receiver.bodies())
 
 
 def test_who_closes_his_half_is_answered(receiver: Receiver) -> None:

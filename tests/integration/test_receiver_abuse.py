@@ -268,5 +268,5 @@ def _connections(receiver: Receiver) -> int:
         for file in Path(f"/proc/{child}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):
                 sockets += str(file.readlink()).startswith("socket:")
-    # All but the listening one.
-    return sockets - 1
+    # All but the listening one, and the one by which the worker is woken.
+    return sockets - 2

@@ -183,11 +183,17 @@ def test_what_another_process_keeps_locked_is_waited_for(site: Site) -> None:
     site.does(*NAMES, "after")
 
 
+def page_size(path: Path) -> int:
+    """What the database's header says."""
+    return int.from_bytes(path.read_bytes()[16:18], "big")
+
+
 def garbage(path: Path) -> None:
     """Overwrite all pages but the first."""
+    first = page_size(path)
     with path.open("r+b") as file:
-        file.seek(4096)
-        file.write(b"\xa5" * (path.stat().st_size - 4096))
+        file.seek(first)
+        file.write(b"\xa5" * (path.stat().st_size - first))
 
 
 def garbage_header(path: Path) -> None:
@@ -196,8 +202,9 @@ def garbage_header(path: Path) -> None:
 
 
 def truncate(path: Path) -> None:
+    first = page_size(path)
     with path.open("r+b") as file:
-        file.truncate(4096)
+        file.truncate(first)
 
 
 def damage(path: Path, how: Callable[[Path], None]) -> None:

@@ -48,6 +48,29 @@ def test_deliveries_are_given_out_in_order_from_a_number_on(inbox: Inbox) -> Non
     assert [stored.id for stored in inbox.after(0, most=2)] == [1, 2]
 
 
+def test_deliveries_of_one_moment_are_stored_together_in_their_order(inbox: Inbox) -> None:
+    inbox.store(b"before", "a", NOON)
+
+    given = inbox.store_all([(b"one", "a"), (b"two", "b")], NOON)
+
+    assert given == [2, 3]
+    assert [(s.id, s.body, s.sender) for s in inbox.after(1)] == [
+        (2, b"one", "a"),
+        (3, b"two", "b"),
+    ]
+    assert inbox.newest() == 3
+
+
+def test_one_that_cannot_be_stored_leaves_none_of_them_behind(inbox: Inbox) -> None:
+    inbox._database._connection.execute("PRAGMA max_page_count = 20")
+
+    with pytest.raises(InboxError, match="full"):
+        inbox.store_all([(b"small", "a"), (bytes(1_000_000), "b")], NOON)
+
+    assert inbox.after(0) == []
+    assert inbox.store(b"small", "a", NOON) == 1
+
+
 def test_the_worker_reads_what_the_receiver_goes_on_to_write(inbox: Inbox, folder: Path) -> None:
     inbox.store(b"", "", NOON)
     reader = Inbox.for_worker(folder)

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ import pytest
 
 from remediator.core.alerts import Firing, Status
 from remediator.errors import DeliveryError
-from remediator.payload import parse_delivery
+from remediator.payload import check_delivery, parse_delivery
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -122,6 +123,10 @@ def test_the_number_of_truncated_alerts_is_one_that_can_be_added_up(
         (b'{"x": ' + b"[" * 100_000, "not an Alertmanager delivery: "),
     ],
 )
-def test_what_is_no_delivery_is_refused_and_says_where(body: bytes, message: str) -> None:
+@pytest.mark.parametrize("read", [parse_delivery, check_delivery])
+def test_what_is_no_delivery_is_refused_and_says_where(
+    read: Callable[[bytes], object], body: bytes, message: str
+) -> None:
+    # What the receiver acknowledges after a check the worker has to be able to read.
     with pytest.raises(DeliveryError, match=message):
-        parse_delivery(body)
+        read(body)

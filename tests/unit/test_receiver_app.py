@@ -19,6 +19,7 @@ from remediator.metrics import DELIVERY_RESULTS, ReceiverMetrics
 from remediator.web.app import ReceiverParts, create_app
 from remediator.web.auth import TokenFile, accepts_body
 from remediator.web.framing import Announced
+from remediator.web.taking import Offer, Taking
 from tests.peers.receiver import FIRING
 
 NOW = datetime(2026, 11, 21, 23, 8, 30, tzinfo=UTC)
@@ -50,6 +51,7 @@ class _Site:
     metrics: ReceiverMetrics = field(default_factory=lambda: ReceiverMetrics(CollectorRegistry()))
     inbox: Inbox = field(init=False)
     client: FlaskClient = field(init=False)
+    taking: Taking = field(init=False)
 
     def __post_init__(self) -> None:
         (self.folder / "token").write_text(TOKEN)
@@ -69,7 +71,10 @@ class _Site:
             session_key=b"k" * 32,
             ask_prometheus=lambda *_names: [],
         )
-        self.client = create_app(parts).test_client()
+        self.taking = Taking(
+            self.inbox, parts.token, parts.ring, self.metrics, parts.clock, parts.largest_body
+        )
+        self.client = create_app(parts, self.taking).test_client()
 
     def post(self, body: bytes = FIRING, query: str = "", **headers: str) -> TestResponse:
         own = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
@@ -141,6 +146,33 @@ def test_what_cannot_be_stored_is_503_and_logged_once(
     assert site.client.get("/-/ready").status_code == 503
     assert site.client.get("/-/healthy").status_code == 200
     assert site.rings == []
+
+
+def an_offer(body: bytes) -> Offer:
+    return Offer(body, "10.0.0.1", {"USER-AGENT": "Alertmanager/0.25.0"})
+
+
+def test_deliveries_of_one_moment_are_acknowledged_one_by_one_and_rung_for_once(
+    site: _Site,
+) -> None:
+    replies = site.taking.store([an_offer(b"one"), an_offer(b"two")])
+
+    assert [(r.status, r.body) for r in replies] == [
+        (200, b'{"delivery": 1}\n'),
+        (200, b'{"delivery": 2}\n'),
+    ]
+    assert [s.sender for s in site.inbox.after(0)] == ["10.0.0.1 Alertmanager/0.25.0"] * 2
+    assert (site.counted(), site.rings) == ({"stored": 2}, [True])
+
+
+def test_one_that_does_not_fit_keeps_out_no_other(site: _Site) -> None:
+    site.inbox._database._connection.execute("PRAGMA max_page_count = 20")
+
+    replies = site.taking.store([an_offer(b"one"), an_offer(bytes(1_000_000)), an_offer(b"two")])
+
+    assert [reply.status for reply in replies] == [200, 503, 200]
+    assert [stored.body for stored in site.inbox.after(0)] == [b"one", b"two"]
+    assert site.counted() == {"stored": 2, "failed": 1}
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
