@@ -1,6 +1,7 @@
 """See whether a container is idle: what Prometheus, Docker, NVML and the kernel say of it now."""
 
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -28,6 +29,8 @@ from remediator.sources.prometheus import Sample, selector
 # CPU and network are averaged over at least this long: a shorter stretch says nothing.
 _SHORTEST_MEASURE = timedelta(seconds=3)
 _SAMPLES_WITHIN = timedelta(minutes=2)
+# Two for each thread that looks at an incident, of which there are eight.
+_ASKERS = 16
 _MPS = "nvidia-cuda-mps"
 _COUNTERS = (
     "ds01_container_cpu_usage_seconds_total",
@@ -42,14 +45,20 @@ class IdleContainer:
     def __init__(self, senses: Senses, limits: LimitsInForce) -> None:
         self._senses = senses
         self._containers = NamedContainers(senses, limits)
+        self._askers = ThreadPoolExecutor(_ASKERS, thread_name_prefix="ask")
 
     def observe(self, alert: Alert, now: datetime) -> Observation:
-        """Return what Prometheus, Docker and NVML say of the container the alert names."""
-        confirmation = self._senses.prometheus.confirm(alert, now)
+        """Return what Prometheus, Docker and NVML say of the container the alert names.
+
+        They are asked side by side: none depends on another, and each takes its time to answer.
+        """
+        confirming = self._askers.submit(self._senses.prometheus.confirm, alert, now)
         found = self._containers.find(alert, now)
         if isinstance(found, Report):
-            return without_target(now, confirmation, found)
+            return without_target(now, confirming.result(), found)
         facts = found.facts
+        judging = self._askers.submit(self._judge_activity, facts, found.limits, now)
+        confirmation = confirming.result()
         docker = found.with_good_limits(judge_running(facts, confirmation.active_since))
         exempt = None
         if docker.verdict is Verdict.AGREES:
@@ -57,7 +66,7 @@ class IdleContainer:
                 exempt = self._exemption(found, now)
             except SourceError as error:
                 docker = Report(Source.DOCKER, Verdict.SILENT, str(error))
-        nvml, context = self._judge_activity(facts, found.limits, now)
+        nvml, context = judging.result()
         return observation_of(
             found,
             confirmation,
