@@ -18,6 +18,9 @@ from pathlib import Path
 from remediator.errors import StoreError
 
 _BUSY_SECONDS = 10.0
+# A file of some gigabytes is looked through at its opening for no longer than this, by an SQLite
+# that lets itself be interrupted at it.
+_LOOK_THROUGH_SECONDS = 10.0
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -104,12 +107,12 @@ class Database:
 class Shape:
     """How SQLite keeps a database: bytes of a page of a new one, KiB of pages held in memory.
 
-    A file of some gigabytes is looked through at its opening for no longer than ``look_seconds``.
+    A file of more than ``look_bytes`` is not looked through at its opening: that reads all of it.
     """
 
     page_bytes: int = 4096
     cache_kib: int = 2000
-    look_seconds: float = 10.0
+    look_bytes: int | None = None
 
 
 _USUAL = Shape()
@@ -129,7 +132,8 @@ def open_writer(
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
-            _look_through(connection, shape.look_seconds)
+            if shape.look_bytes is None or path.stat().st_size <= shape.look_bytes:
+                _look_through(connection)
             _migrate(connection, package)
         except sqlite3.Error:
             # A migration that failed may have left its transaction open, and with it the lock.
@@ -233,9 +237,9 @@ def _connect_to_read(uri: str) -> sqlite3.Connection:
     return connection
 
 
-def _look_through(connection: sqlite3.Connection, seconds: float) -> None:
+def _look_through(connection: sqlite3.Connection) -> None:
     """Raise DatabaseError if the file is damaged: to find it out later may be in the middle."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + _LOOK_THROUGH_SECONDS
     connection.set_progress_handler(lambda: time.monotonic() > deadline, 100_000)
     try:
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]

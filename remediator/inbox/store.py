@@ -20,8 +20,9 @@ log = logging.getLogger(__name__)
 FILE = "inbox.db"
 _TABLES = ("delivery", "command")
 # A body of a thousand alerts is 1 MB: in larger pages, and without spilling over before its commit,
-# it costs half as much. Alertmanager waits while it is looked through; who reads finds the rest.
-_SHAPE = Shape(page_bytes=16 * 1024, cache_kib=8 * 1024, look_seconds=0.1)
+# it costs half as much. Alertmanager waits while it is looked through, which for a million of
+# deliveries would take seconds, twice; where it is damaged is found by who reads there.
+_SHAPE = Shape(page_bytes=16 * 1024, cache_kib=8 * 1024, look_bytes=32 * 1024 * 1024)
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,3 +222,18 @@ def test_whoever_rings_without_end_does_not_keep_the_worker_listening(tmp_path: 
 
     # It returns with some unheard, and so also while there are always more.
     assert done.stdout == "[True, True, True, False]\n"
+
+
+def test_a_large_inbox_is_taken_without_reading_all_of_it(folder: Path) -> None:
+    inbox = Inbox.for_receiver(folder)
+    for _ in range(5):
+        inbox.store(bytes(10_000_000), "a", NOON)
+    inbox.close()
+    with (folder / "inbox.db").open("r+b") as file:
+        file.seek(20_000_000)
+        file.write(b"\xa5" * 50_000)
+
+    inbox = Inbox.for_receiver(folder)
+    # Alertmanager is not kept waiting by what was damaged long ago.
+    assert inbox.store(b"new", "a", NOON) == 6
+    inbox.close()
