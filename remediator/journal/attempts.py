@@ -161,7 +161,8 @@ class Attempts:
         unreadable = []
         records = []
         for row in self._database.rows(
-            "SELECT * FROM attempt WHERE state IN ('planned', 'running', 'unknown') ORDER BY id"
+            # The plus has SQLite sort the few of the index, and not look through all in this order.
+            "SELECT * FROM attempt WHERE state IN ('planned', 'running', 'unknown') ORDER BY +id"
         ):
             try:
                 records.append(_record(row))

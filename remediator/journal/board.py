@@ -14,6 +14,8 @@ from remediator.journal.operations import CommandRecord, command_of
 _STOPS = "stop-container"
 # Sorts after every time.
 _LATEST = "a"
+# From its plan to its proof: minutes, and where the worker was away meanwhile as long as that.
+_LONGEST_ATTEMPT = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +117,16 @@ class Board:
         """
         rows = self._database.rows(
             "SELECT a.ended_at, a.task, i.owner FROM attempt a JOIN incident i ON i.id = a.incident"
-            " WHERE a.state = 'succeeded' AND a.remediation = ? AND a.ended_at > ?"
+            # The first two are what the index is of: it knows when an attempt was planned.
+            " WHERE a.state <> 'refused' AND a.planned_at > ?"
+            " AND a.state = 'succeeded' AND a.remediation = ? AND a.ended_at > ?"
             " AND a.ended_at < ? ORDER BY a.ended_at",
-            (_STOPS, stamp(since - LONGEST), _LATEST if until is None else stamp(until)),
+            (
+                stamp(since - LONGEST - _LONGEST_ATTEMPT),
+                _STOPS,
+                stamp(since - LONGEST),
+                _LATEST if until is None else stamp(until),
+            ),
         )
         return [_stop(moment(row["ended_at"]), row["owner"], row["task"]) for row in rows]
 

@@ -3,42 +3,38 @@
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable
+import time
 from pathlib import Path
 
 from tests.bench import report
-from tests.bench.rules import bench_rules
-from tests.bench.scrapes import bench_churn, bench_scrapes
+from tests.bench.parts import PARTS
 from tests.peers.stage import Stage
-
-PARTS: dict[str, Callable[[Stage], list[report.Table]]] = {
-    "scrapes": bench_scrapes,
-    "churn": bench_churn,
-    "rules": bench_rules,
-}
 
 
 def main() -> None:
-    """Run the parts that are asked for; RESULTS.md is only written when all were run."""
+    """Run the parts that are asked for; what the others measured before stays in RESULTS.md."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of: {', '.join(PARTS)}")
     asked = parser.parse_args().parts or list(PARTS)
     unknown = [name for name in asked if name not in PARTS]
     if unknown:
         parser.error(f"no part {unknown[0]}; there are {', '.join(PARTS)}")
-    tables = [table for name in asked for table in _run(name)]
-    if set(asked) == set(PARTS):
-        report.write(tables)
-        _say(f"written to {report.RESULTS.name}")
+    verdicts = [verdict for name in asked for verdict in _run(name).verdicts]
+    report.write(list(PARTS))
+    _say(report.verdict_table(verdicts).markdown())
+    _say(f"written to {report.RESULTS.name}")
 
 
-def _run(name: str) -> list[report.Table]:
-    _say(f"{name}: {report.load()} ...")
+def _run(name: str) -> report.Result:
+    loaded, began = report.load(), time.monotonic()
+    _say(f"{name}: {loaded} ...")
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, Stage(Path(folder)) as stage:
-        tables = PARTS[name](stage)
-    for table in tables:
+        result = PARTS[name](stage)
+    report.keep(name, result, loaded)
+    for table in (*result.tables, report.verdict_table(result.verdicts)):
         _say(table.markdown())
-    return tables
+    _say(f"{name} took {time.monotonic() - began:.0f} s\n")
+    return result
 
 
 def _say(text: str) -> None:

@@ -16,8 +16,15 @@ _THREADS = 4
 class Crowd:
     """Containers that idle, spread over the users and over the GPUs of *host*."""
 
-    def __init__(self, client: DockerClient, host: GpuHost, users: int = 50) -> None:
+    def __init__(
+        self,
+        client: DockerClient,
+        host: GpuHost,
+        users: int = 50,
+        command: Sequence[str] = ("sleep", "1000000"),
+    ) -> None:
         self._api = client.api
+        self._command = list(command)
         self._image = busybox_image(client)
         self._users = users
         gpus = range(len(host.read().gpus))
@@ -38,7 +45,7 @@ class Crowd:
         gpu, devices = self._gpus[number % len(self._gpus)]
         container = self._api.create_container(
             self._image,
-            ["sleep", "1000000"],
+            self._command,
             name=f"crowd-{number}",
             labels={"ds01.user": f"user{number % self._users}"},
             environment={"NVIDIA_VISIBLE_DEVICES": gpu},

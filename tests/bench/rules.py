@@ -12,9 +12,11 @@ from typing import Any
 
 import requests
 
-from tests.bench.report import Table, load, number
+from tests.bench.pace import IN_EARNEST, Pace
+from tests.bench.report import Amount, Result, Table, below, load, number
 from tests.eventually import eventually
 from tests.peers.ports import LOOPBACK
+from tests.peers.process import Daemon
 from tests.peers.prometheus import Prometheus
 from tests.peers.stage import Stage
 
@@ -25,7 +27,10 @@ _INTERVAL_SECONDS = 15
 # A scrape a second for two minutes fills half an hour of windows as full as they are in real life.
 _FILLING_SECONDS = 120
 _EVALUATING_SECONDS = 5
-_EVALUATIONS = 8
+_EVALUATIONS = 6
+# The most that all of them together may take of this interval.
+_WANTED_SECONDS = 30
+_WANTED_PERCENT = 2.0
 _DEAREST = 5
 
 
@@ -43,13 +48,32 @@ class Cost:
         return sum(self.groups.values())
 
 
-def bench_rules(stage: Stage) -> list[Table]:
-    """Measure at each of `SIZES`."""
-    costs = {size: _cost(stage, size) for size in SIZES}
-    return [_cost_table(costs), _dearest(costs[SIZES[-1]])]
+def bench_rules(stage: Stage, pace: Pace = IN_EARNEST) -> Result:
+    """Measure at each of `SIZES`: all are filled at the same time, and watched one by one."""
+    sizes = {pace.of(size): size for size in SIZES}
+    running = {gpus: _started(stage, gpus) for gpus in sizes}
+    time.sleep(_FILLING_SECONDS * pace.share)
+    costs: dict[int, Cost] = {}
+    for prometheus, _ in running.values():
+        prometheus.scrape_every("1h")
+    for gpus, (prometheus, exporters) in running.items():
+        prometheus.scrape_every(f"{_INTERVAL_SECONDS}s")
+        costs[gpus] = _watch(prometheus, max(1, round(_EVALUATIONS * pace.share)))
+        prometheus.stop()
+        exporters.stop()
+    largest = costs[max(costs)]
+    verdict = below(
+        f"all rules together at {max(costs)} GPUs, share of {_WANTED_SECONDS} s",
+        Amount(largest.total / _WANTED_SECONDS / 10, "%"),
+        _WANTED_PERCENT,
+        f"{_WANTED_SECONDS} s",
+    )
+    facts = {f"rules_{gpus}_ms": cost.total for gpus, cost in costs.items()}
+    facts |= {f"series_{gpus}": float(cost.series) for gpus, cost in costs.items()}
+    return Result([_cost_table(costs), _dearest(largest, max(costs))], [verdict], facts)
 
 
-def _cost(stage: Stage, gpus: int) -> Cost:
+def _started(stage: Stage, gpus: int) -> tuple[Prometheus, Daemon]:
     ports = stage.folder / f"ports-{gpus}.json"
     exporters = stage.daemon(
         "synthetic",
@@ -65,18 +89,13 @@ def _cost(stage: Stage, gpus: int) -> Cost:
     )
     count = sum(map(len, targets.values()))
     eventually(lambda: len(prometheus.targets_up()) == count, 60, "all are scraped")
-    time.sleep(_FILLING_SECONDS)
-    prometheus.scrape_every(f"{_INTERVAL_SECONDS}s")
-    cost = _watch(prometheus)
-    prometheus.stop()
-    exporters.stop()
-    return cost
+    return prometheus, exporters
 
 
-def _watch(prometheus: Prometheus) -> Cost:
+def _watch(prometheus: Prometheus, evaluations: int) -> Cost:
     groups: defaultdict[str, list[float]] = defaultdict(list)
     rules: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
-    for _ in range(_EVALUATIONS):
+    for _ in range(evaluations):
         time.sleep(_EVALUATING_SECONDS)
         for group in _groups(prometheus):
             groups[group["name"]].append(group["evaluationTime"] * 1000)
@@ -101,7 +120,7 @@ def _series(prometheus: Prometheus) -> int:
 
 
 def _cost_table(costs: dict[int, Cost]) -> Table:
-    names = list(costs[SIZES[0]].groups)
+    names = list(costs[min(costs)].groups)
     return Table(
         "Rules: all files of alert_rules/ in one Prometheus",
         ("GPUs", "series", "all groups", f"share of {_INTERVAL_SECONDS} s", *names),
@@ -123,10 +142,10 @@ def _cost_table(costs: dict[int, Cost]) -> Table:
     )
 
 
-def _dearest(cost: Cost) -> Table:
+def _dearest(cost: Cost, gpus: int) -> Table:
     dearest = sorted(cost.rules.items(), key=lambda item: item[1], reverse=True)[:_DEAREST]
     return Table(
-        f"The dearest rules at {SIZES[-1]} GPUs",
+        f"The dearest rules at {gpus} GPUs",
         ("group", "rule", "time", "share of all"),
         [
             (group, rule, number(took), f"{100 * took / cost.total:.0f} %")

@@ -9,12 +9,14 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from docker import DockerClient
 
 from tests.bench.crowd import Crowd, grow_to
 from tests.bench.footprint import Footprint, footprint_of
-from tests.bench.report import Table, load, number
+from tests.bench.pace import IN_EARNEST, Pace
+from tests.bench.report import Amount, Result, Table, Verdict, at_most, below, load, number
 from tests.bench.timing import Timing, measure
 from tests.eventually import eventually
 from tests.peers.dockerd import DockerEngine
@@ -26,7 +28,11 @@ SIZES = (10, 50, 200)
 USERS = 50
 _GPUS = 8
 _BIRTHS = 20
-_PASSING = 1000
+_CPU_SECONDS = 10
+_PASSING = 400
+# Two p99s of the same thing differ by this much.
+_SAME = 1.5
+_NOISE_MS = 2.0
 _LIST = b"GET /containers/json HTTP/1.0\r\nHost: docker\r\n\r\n"
 _FAILING = b'ds01_collector_success{collector="inventory"} 0.0'
 # What Prometheus 2.42 asks for.
@@ -80,16 +86,62 @@ def _host(stage: Stage) -> Iterator[tuple[DockerEngine, DockerClient, GpuHost, C
         yield engine, client, host, Crowd(client, host, USERS)
 
 
-def bench_scrapes(stage: Stage) -> list[Table]:
+def bench_scrapes(stage: Stage, pace: Pace = IN_EARNEST) -> Result:
     """Measure at each of `SIZES`; then how soon what happens shows."""
     rows = []
     with _host(stage) as (engine, client, host, crowd):
-        for size in SIZES:
+        for size in sorted({pace.of(size) for size in SIZES}):
             grow_to(crowd, size)
             exporter = Exporter(stage, engine, host)
             eventually(lambda e=exporter, n=size: e.sees(n), 60, "all are shown")  # type: ignore[misc]
             rows.append(_compare(size, exporter, engine, client))
-        return [_scrape_table(rows), _moments(exporter, engine, crowd)]
+        moments = _moments(exporter, engine, crowd, pace)
+    return Result(
+        [_scrape_table(rows), _moments_table(moments, rows[-1][0])],
+        _verdicts(rows[-1][0], rows[-1][1], moments),
+        {"scrape_bytes": moments.size, "scrape_cpu_percent": moments.busy},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Milliseconds until a start shows and of the scrape that shows it; seconds until a frozen
+    Docker is flagged; CPU in percent of a core; bytes of an answer.
+    """
+
+    births: tuple[float, ...]
+    cold: tuple[float, ...]
+    flagged: float
+    idle: float
+    busy: float
+    size: float
+
+
+def _verdicts(size: int, found: dict[str, Timing], moments: Moments) -> list[Verdict]:
+    what = f"scrape at {size} containers"
+    scrape, raw, sdk, frozen = (found[name] for name in ("scrape", "list", "sdk", "frozen"))
+    return [
+        at_most(
+            f"{what}, raw list of containers",
+            Amount(scrape.median, "ms"),
+            Amount(raw.median, "ms"),
+            0.33,
+        ),
+        at_most(f"{what}, SDK list", Amount(scrape.median, "ms"), Amount(sdk.median, "ms"), 0.33),
+        below(f"{what}: p99", Amount(scrape.p99, "ms"), 20),
+        below(
+            "a started container is in the metrics",
+            Amount(statistics.median(moments.births), "ms"),
+            100,
+        ),
+        at_most(
+            f"{what} with dockerd frozen: p99",
+            Amount(frozen.p99, "ms"),
+            Amount(max(scrape.p99, _NOISE_MS), "ms"),
+            _SAME,
+        ),
+        below("a frozen dockerd is flagged", Amount(moments.flagged, "s"), 15),
+    ]
 
 
 def _compare(
@@ -145,20 +197,30 @@ def _scrape_table(rows: list[tuple[int, dict[str, Timing], int]]) -> Table:
     )
 
 
-def _moments(exporter: Exporter, engine: DockerEngine, crowd: Crowd) -> Table:
-    births, cold = zip(*(_birth(exporter, crowd) for _ in range(_BIRTHS)), strict=True)
-    compressed, flagged = len(exporter.scrape()), _flagged_after(exporter, engine)
-    busy, idle = _cpu_percent(exporter, pause=1), _cpu_percent(exporter, pause=None)
+def _moments(exporter: Exporter, engine: DockerEngine, crowd: Crowd, pace: Pace) -> Moments:
+    births, cold = zip(*(_birth(exporter, crowd) for _ in range(pace.of(_BIRTHS))), strict=True)
+    watched = _CPU_SECONDS * pace.share
+    return Moments(
+        births,
+        cold,
+        size=len(exporter.scrape()),
+        flagged=_flagged_after(exporter, engine),
+        busy=_cpu_percent(exporter, pause=1, seconds=watched),
+        idle=_cpu_percent(exporter, pause=None, seconds=watched),
+    )
+
+
+def _moments_table(moments: Moments, containers: int) -> Table:
     return Table(
-        f"How soon it shows, at {SIZES[-1]} containers",
+        f"How soon it shows, at {containers} containers",
         ("what", "p50", "worst"),
         [
-            ("a started container is in the metrics", *_spread(births)),
-            ("the scrape that first shows it", *_spread(cold)),
-            ("a frozen Docker is flagged (s)", number(flagged), ""),
-            ("CPU without scrapes (% of a core)", number(idle), ""),
-            ("CPU with a scrape each second (% of a core)", number(busy), ""),
-            ("size of the answer (KiB)", number(compressed / 1024), ""),
+            ("a started container is in the metrics", *_spread(moments.births)),
+            ("the scrape that first shows it", *_spread(moments.cold)),
+            ("a frozen Docker is flagged (s)", number(moments.flagged), ""),
+            ("CPU without scrapes (% of a core)", number(moments.idle), ""),
+            ("CPU with a scrape each second (% of a core)", number(moments.busy), ""),
+            ("size of the answer (KiB)", number(moments.size / 1024), ""),
         ],
     )
 
@@ -192,7 +254,7 @@ def _flagged_after(exporter: Exporter, engine: DockerEngine) -> float:
         engine.thaw()
 
 
-def _cpu_percent(exporter: Exporter, *, pause: float | None, seconds: float = 20) -> float:
+def _cpu_percent(exporter: Exporter, *, pause: float | None, seconds: float) -> float:
     before, began = exporter.cpu_seconds(), time.monotonic()
     while time.monotonic() - began < seconds:
         time.sleep(pause or seconds)
@@ -210,24 +272,23 @@ def _raw_list(engine: DockerEngine) -> bytes:
     return answer
 
 
-def bench_churn(stage: Stage) -> list[Table]:
-    """Let a thousand containers come and go, and look at what the exporter keeps of them."""
+def bench_churn(stage: Stage, pace: Pace = IN_EARNEST) -> Result:
+    """Let hundreds of containers come and go, and look at what the exporter keeps of them."""
     with _host(stage) as (engine, _, host, crowd):
         crowd.start(SIZES[0])
         exporter = Exporter(stage, engine, host)
         rows = [_held(0, exporter)]
-        for passed in (100, 400, 700, _PASSING):
+        for passed in sorted({pace.of(_PASSING // 4), pace.of(_PASSING // 2), pace.of(_PASSING)}):
             crowd.pass_through(passed - int(rows[-1][0]))
             eventually(lambda: exporter.sees(SIZES[0]), 30, "those that stay are shown")
             rows.append(_held(passed, exporter))
-    return [
-        Table(
-            f"What is kept after containers came and went, beside {SIZES[0]} that stay",
-            ("came and went", "memory (KiB)", "files", "threads", "series", "scrape p50", "p99"),
-            rows,
-            ["Memory is the proportional set size. The first row is from before the warm-up."],
-        )
-    ]
+    table = Table(
+        f"What is kept after containers came and went, beside {SIZES[0]} that stay",
+        ("came and went", "memory (KiB)", "files", "threads", "series", "scrape p50", "p99"),
+        rows,
+        ["Memory is the proportional set size. The first row is from before the warm-up."],
+    )
+    return Result([table])
 
 
 def _held(passed: int, exporter: Exporter) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from remediator.exporter.rendering import render
-from tests.bench.report import Table
+from tests.bench.parts import PARTS
+from tests.bench.report import RESULTS, Amount, Table, Verdict, at_least, at_most, below, rendered
 from tests.bench.synthetic import GPUS_PER_HOST, all_families, page_of
 from tests.bench.timing import measure, percentile
 
@@ -57,3 +58,22 @@ def test_a_table_is_markdown() -> None:
     table = Table("Title", ("a", "b"), [("1", "2")], ["A note."])
 
     assert table.markdown() == "## Title\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n\nA note.\n"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reached"),
+    [
+        (at_least("speed", Amount(15, "/s"), Amount(10, "/s"), 1.5), True),
+        (at_least("speed", Amount(14, "/s"), Amount(10, "/s"), 1.5), False),
+        (at_most("time", Amount(3, "ms"), Amount(4, "ms"), 0.75), True),
+        (at_most("time", Amount(3.1, "ms"), Amount(4, "ms"), 0.75), False),
+        (below("time", Amount(10, "ms"), 10), True),
+        (below("time", Amount(10.1, "ms"), 10), False),
+    ],
+)
+def test_what_is_reached_is_told_from_what_is_not(verdict: Verdict, reached: bool) -> None:
+    assert verdict.reached is reached
+
+
+def test_results_say_what_was_measured_last() -> None:
+    assert RESULTS.read_text() == rendered(list(PARTS))
