@@ -26,7 +26,8 @@ from gunicorn.workers.base import Worker
 
 from remediator.web.connection import Connection, Phase
 from remediator.web.framing import GoAhead, Incoming, Malformed, RequestReader
-from remediator.web.lane import Lane
+from remediator.web.lane import Answered, Lane
+from remediator.web.written import Written, refusal
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class BufferingWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         """Serve until told to stop, then answer what has begun to arrive."""
         self._limits = self.app.limits
         self._lane = Lane(self.wsgi.taking)
+        # Those whose delivery is being stored: they are not watched meanwhile.
+        self._paused: set[Connection] = set()
         self._selector = selectors.DefaultSelector()
         # Those that began their present request, or pause, longest ago come first.
         self._connections: OrderedDict[Connection, None] = OrderedDict()
@@ -56,6 +59,7 @@ class BufferingWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         for listener in self.sockets:
             listener.setblocking(False)
             self._selector.register(listener, selectors.EVENT_READ, partial(self._accept, listener))
+        self._selector.register(self._lane, selectors.EVENT_READ, self._answer_stored)
         while self.alive:
             self._turn()
         self._drain()
@@ -160,7 +164,7 @@ class BufferingWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
                 self._answer(connection, incoming)
             case Malformed(status, reason):
                 log.info("not an HTTP request from %s: %s", connection.peer[0], reason)
-                connection.send(_refusal(status, reason))
+                connection.send(refusal(status, reason))
                 connection.finish(unread=True)
             case GoAhead():
                 connection.send(_CONTINUE)
@@ -183,10 +187,39 @@ class BufferingWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         return False
 
     def _store(self) -> None:
-        """Store what this turn has brought, and answer it."""
-        for connection, request, answer in self._lane.store():
+        """Store what this turn has brought, and answer it, now or when it has been stored."""
+        if self._lane.is_full or not self.alive:
+            # Nothing more is taken in until this is done.
+            self._answer_stored()
+            self._answer_all(self._lane.store())
+        elif not self._lane.is_busy and self._lane.is_small:
+            self._answer_all(self._lane.store())
+        else:
+            for connection in self._lane.waiting():
+                self._pause(connection)
+            if not self._lane.is_busy:
+                self._lane.begin()
+
+    def _answer_stored(self, _events: int = 0) -> None:
+        self._answer_all(self._lane.finished())
+
+    def _answer_all(self, answered: list[Answered]) -> None:
+        for connection, request, answer in answered:
             if connection.phase is not Phase.CLOSED:
+                self._resume(connection)
                 self._guarded(connection, partial(self._finish, request, answer))
+
+    def _pause(self, connection: Connection) -> None:
+        if connection.phase is not Phase.CLOSED and connection not in self._paused:
+            self._selector.unregister(connection)
+            self._unfinished.pop(connection, None)
+            self._paused.add(connection)
+
+    def _resume(self, connection: Connection) -> None:
+        if connection in self._paused:
+            self._paused.discard(connection)
+            action = partial(self._on_event, connection)
+            self._selector.register(connection, connection.interest, action)
 
     def _finish(self, request: Any, answer: bytes, connection: Connection) -> None:
         self._send(connection, request, answer, unread=False)
@@ -198,7 +231,7 @@ class BufferingWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
             connection.finish(unread=unread)
 
     def _answer(self, connection: Connection, incoming: Incoming) -> None:
-        sent = _Sent()
+        sent = Written()
         response, environ = wsgi.create(
             incoming.request, sent, connection.peer, connection.local, self.cfg
         )
@@ -262,13 +295,17 @@ class BufferingWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         self._close(connection)
 
     def _close(self, connection: Connection) -> None:
-        self._selector.unregister(connection)
+        if connection in self._paused:
+            self._paused.discard(connection)
+        else:
+            self._selector.unregister(connection)
         self._connections.pop(connection, None)
         self._unfinished.pop(connection, None)
         connection.close()
 
     def _drain(self) -> None:
         """Take what is already there, and answer it; who only holds a connection is cut off."""
+        self._store()
         for listener in self.sockets:
             self._accept(listener, most=self.cfg.backlog)
             self._selector.unregister(listener)
@@ -283,21 +320,3 @@ class BufferingWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
                     self._cut_off(connection)
             if self._connections:
                 self._turn()
-
-
-class _Sent:
-    """What gunicorn's response takes for a socket: it keeps what is written."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-
-    def sendall(self, data: bytes) -> None:
-        self.data += data
-
-    send = sendall
-
-
-def _refusal(status: int, reason: str) -> bytes:
-    body = b'{"error": "' + reason.encode() + b'"}\n'
-    head = f"HTTP/1.1 {status} Refused\r\nConnection: close\r\nContent-Type: application/json\r\n"
-    return head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body

@@ -6,6 +6,7 @@ Flask's view of the same path, which also explains, comes here as well: there is
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ from remediator.web.auth import TokenFile
 log = logging.getLogger(__name__)
 
 _LONGEST_PROGRAM = 100
+_SOON_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +104,19 @@ class Taking:
     def store(self, offers: Sequence[Offer]) -> list[Reply]:
         """Store what was not refused, in one transaction; 200 means that it is on the disk."""
         bodies = [(offer.body, offer.sender) for offer in offers]
+        began = time.monotonic()
         try:
             with self._store_seconds.time():
                 numbers = self._inbox.store_all(bodies, self._clock.now())
         except InboxError as error:
-            if len(offers) > 1:
-                # One that does not fit on the disk must not keep out those that do.
+            if len(offers) > 1 and time.monotonic() - began < _SOON_SECONDS:
+                # One that does not fit on the disk must not keep out those that do. A lock that
+                # was waited for in vain is not waited for once more by each.
                 return [reply for offer in offers for reply in self.store([offer])]
-            self._results.labels("failed").inc()
+            self._results.labels("failed").inc(len(offers))
             self._note_failure(error)
-            return [Reply(503, {"error": "the inbox cannot be written, send it again"})]
+            again = Reply(503, {"error": "the inbox cannot be written, send it again"})
+            return [again] * len(offers)
         return self._acknowledged(numbers)
 
     def _acknowledged(self, numbers: list[int]) -> list[Reply]:
