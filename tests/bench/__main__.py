@@ -6,7 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench import report
+from tests.bench import report, scale
 from tests.bench.parts import PARTS
 from tests.peers.stage import Stage
 
@@ -21,8 +21,9 @@ def main() -> None:
         parser.error(f"no part {unknown[0]}; there are {', '.join(PARTS)}")
     verdicts = [verdict for name in asked for verdict in _run(name).verdicts]
     report.write(list(PARTS))
+    scale.PAGE.write_text(scale.page(scale.PAGE.read_text()))
     _say(report.verdict_table(verdicts).markdown())
-    _say(f"written to {report.RESULTS.name}")
+    _say(f"written to {report.RESULTS.name} and {scale.PAGE.name}")
 
 
 def _run(name: str) -> report.Result:

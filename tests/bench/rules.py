@@ -109,13 +109,13 @@ def _watch(prometheus: Prometheus, evaluations: int) -> Cost:
 
 
 def _groups(prometheus: Prometheus) -> list[dict[str, Any]]:
-    answer = requests.get(f"{prometheus.url}/api/v1/rules", timeout=10).json()
+    answer = requests.get(f"{prometheus.url}/api/v1/rules", timeout=60).json()
     groups: list[dict[str, Any]] = answer["data"]["groups"]
     return groups
 
 
 def _series(prometheus: Prometheus) -> int:
-    answer = requests.get(f"{prometheus.url}/api/v1/status/tsdb", timeout=10).json()
+    answer = requests.get(f"{prometheus.url}/api/v1/status/tsdb", timeout=60).json()
     return int(answer["data"]["headStats"]["numSeries"])
 
 

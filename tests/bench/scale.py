@@ -6,6 +6,7 @@ The model is explained in SCALE.md beside this, which holds the table that this 
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.bench.report import facts, number
 
@@ -20,6 +21,8 @@ HEARTBEATS_PER_DAY = 288
 DELIVERIES_KEPT_DAYS = 14
 INCIDENTS_KEPT_DAYS = 400
 EVALUATION_SECONDS = 30
+PAGE = Path(__file__).with_name("SCALE.md")
+_BEGIN, _END = "<!-- tables -->\n", "<!-- /tables -->"
 _DAY_SECONDS = 86_400
 _MIB = 2**20
 
@@ -105,6 +108,13 @@ def interpolated(measured: Mapping[str, float], name: str, gpus: int) -> float:
 def tables(measured: Mapping[str, float]) -> str:
     """Return both tables as they stand in SCALE.md."""
     return f"{_host_table(host(measured))}\n{_fleet_table(measured)}"
+
+
+def page(text: str) -> str:
+    """Return SCALE.md's *text* with the tables of what was measured last."""
+    before, _, rest = text.partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    return f"{before}{_BEGIN}{tables(facts())}{_END}{after}"
 
 
 def _host_table(one: Host) -> str:

@@ -14,6 +14,8 @@ from tests.peers.ports import LOOPBACK, free_port
 from tests.peers.process import Daemon
 
 _TIMEOUT_SECONDS = 10
+# It waits for every target and every group of rules that is in the middle of something.
+_RELOAD_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ class Prometheus:
     def reload(self) -> None:
         """Read configuration and rules again; raises what Prometheus says against them."""
         self._write_configuration()
-        answer = requests.post(f"{self.url}/-/reload", timeout=_TIMEOUT_SECONDS)
+        answer = requests.post(f"{self.url}/-/reload", timeout=_RELOAD_SECONDS)
         if not answer.ok:
             # The answer says that something is wrong; what it is, only the log does.
             raise ValueError(f"{answer.text}{self.daemon.log_tail(5)}")
