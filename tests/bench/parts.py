@@ -9,6 +9,7 @@ from tests.bench.footprints import bench_footprints
 from tests.bench.intake import bench_intake
 from tests.bench.kept import bench_kept
 from tests.bench.mass import bench_mass
+from tests.bench.pace import Pace
 from tests.bench.reaction import bench_metric, bench_reaction
 from tests.bench.report import Result
 from tests.bench.restarts import bench_restarts
@@ -17,7 +18,7 @@ from tests.bench.scrapes import bench_churn, bench_scrapes
 from tests.bench.storm import bench_storm
 from tests.peers.stage import Stage
 
-PARTS: dict[str, Callable[[Stage], Result]] = {
+PARTS: dict[str, Callable[[Stage, Pace], Result]] = {
     "intake": bench_intake,
     "crowded": bench_crowded,
     "commits": bench_commits,

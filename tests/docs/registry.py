@@ -37,6 +37,10 @@ COMMANDS = {
         "tests/integration/test_demo.py::test_the_demo_ends_well", "tests.peers.demo", "idle"
     ),
     "make test": _by(".ci/run", "-m pytest --require-services"),
+    "make bench": _by(
+        "tests/integration/test_bench.py::test_the_command_writes_what_it_measured",
+        "main(",
+    ),
     "make chaos": _by(
         "tests/integration/test_chaos.py::"
         "test_a_minute_of_chaos_loses_doubles_and_wrongly_stops_nothing",

@@ -1,18 +1,23 @@
 """The measurements at a glance: they work, and they measure what they say."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from remediator.inbox.store import Inbox
 from remediator.journal.journal import Journal
+from tests.bench import report, scale
+from tests.bench.__main__ import main
 from tests.bench.commits import bench_commits
 from tests.bench.crowded import bench_crowded
 from tests.bench.deciding import bench_deciding
 from tests.bench.intake import bench_intake
 from tests.bench.kept import seed
 from tests.bench.pace import A_GLANCE
+from tests.bench.parts import PARTS
 from tests.bench.peers import delivery
 from tests.bench.programs import cpu_seconds, family_of, memory_mib
 from tests.bench.report import Result
@@ -41,6 +46,26 @@ def test_a_part_measures_all_its_rows(
     assert len(result.verdicts) == verdicts
     assert all(verdict.value > 0 for verdict in result.verdicts)
     assert all(len(row) == len(table.head) for table in result.tables for row in table.rows)
+
+
+def test_the_command_writes_what_it_measured(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("RESULTS", "DATA"):
+        copy = folder / getattr(report, name).name
+        copy.write_bytes(getattr(report, name).read_bytes())
+        monkeypatch.setattr(report, name, copy)
+    page = folder / "SCALE.md"
+    page.write_bytes(scale.PAGE.read_bytes())
+    monkeypatch.setattr(scale, "PAGE", page)
+    before = json.loads(report.DATA.read_text())["parts"]
+
+    main(["deciding"], A_GLANCE)
+
+    after = json.loads(report.DATA.read_text())["parts"]
+    assert [name for name in after if after[name] != before[name]] == ["deciding"]
+    assert report.RESULTS.read_text() == report.rendered(list(PARTS))
+    assert "`decide`, the dearest case" in capsys.readouterr().out
 
 
 def test_what_is_seeded_is_what_the_programs_read(stage: Stage) -> None:
