@@ -13,6 +13,8 @@ CORE_TESTS := $(patsubst %,tests/unit/test_%.py,aftermath attempt_states budgets
 	dcgm_freshness decision durations extensions gpu_claims holders idleness lifecycle limits limits_reader matchers months notices orphans \
 	ownership policy_values quiescing report resets returned runtime_container services targets)
 PYTEST_ARGS ?=
+# Processes that run tests, a file at a time each; they mostly wait for their peers.
+WORKERS ?= 2
 PARTS ?=
 MODULES ?=
 
@@ -53,7 +55,7 @@ lint: setup  ## everything that can be said without running a test
 	$(foreach script,$(SCRIPTS),bash -n $(script) &&) true
 
 test: setup  ## all tests; PYTEST_ARGS=--require-services fails where a peer is missing
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile $(PYTEST_ARGS)
 
 rules: setup  ## the tests of the alerting rules
 	promtool test rules $(RULE_TESTS)
