@@ -38,10 +38,11 @@ def _now() -> list[Any]:
             decimals=2,
         ),
         stat(
-            "Attempts now",
-            "Remediations that are being carried out.",
-            f"sum(remediator_attempts_running{{{W}}})",
-            "short",
+            "Energy not wasted",
+            "What idle GPUs drew before a stop, times the hours returned, in the time that is"
+            " shown; where it was measured.",
+            f"sum(increase(remediator_energy_not_wasted_joules_total{{{W}}}[$__range]))",
+            "joule",
         ),
         stat(
             "Lasting effects",
@@ -100,8 +101,25 @@ def _attempts() -> list[Any]:
         "histogram_quantile({q}, sum by (le, remediation) (increase("
         f"remediator_attempt_duration_seconds_bucket{{{{{W}}}}}[$__range])))"
     )
+    delay = (
+        "histogram_quantile({q}, sum by (le, until) (increase("
+        f"remediator_alert_to_action_seconds_bucket{{{{{W}}}}}[$__range])))"
+    )
     return [
         Row("Attempts"),
+        bars(
+            "From alert to action, the slower half",
+            "From the start of an alert until an attempt was begun, and until it was proven: half"
+            " of them took longer. Warnings and approvals are waited for on purpose.",
+            Query(delay.format(q="0.5"), "{{until}}"),
+            "s",
+        ),
+        bars(
+            "From alert to action, the slowest",
+            "The same: one in twenty took longer.",
+            Query(delay.format(q="0.95"), "{{until}}"),
+            "s",
+        ),
         bars(
             "Attempts, by outcome",
             "Settled in the time that is shown.",
@@ -189,10 +207,19 @@ def _around() -> list[Any]:
             decimals=0,
         ),
         stat(
+            "Attempts now",
+            "Remediations that are being carried out.",
+            f"sum(remediator_attempts_running{{{W}}})",
+            "short",
+            width=2,
+            height=8,
+        ),
+        stat(
             "Notices waiting",
             "Not yet sent.",
             f"sum(remediator_notices_waiting{{{W}}})",
             "short",
+            width=3,
             height=8,
         ),
         stat(
@@ -200,6 +227,7 @@ def _around() -> list[Any]:
             "That nobody foresaw; each is in the log with its traceback.",
             f"sum(increase(remediator_errors_total{{{W}}}[$__range]))",
             "short",
+            width=3,
             height=8,
             thresholds=FINE,
         ),
