@@ -4,8 +4,9 @@ An alert in Alertmanager proves nothing: anybody on the machine can post one. Wh
 itself says about its own rules cannot be posted.
 """
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -65,19 +66,21 @@ class PrometheusSource:
         """
         del now
         try:
-            found = self._find(alert)
-            if found is None:
-                says = f"{alert.name} is not firing with these labels: resolved, stale or forged"
-                return _answer(Verdict.DISAGREES, says)
-            active_since = _time(found.get("activeAt"))
-            if found.get("state") != "firing":
-                says = f"{alert.name} is only {found.get('state')}, not firing"
-                return _answer(Verdict.DISAGREES, says)
-            return self._judge(
-                alert, found, active_since, exporter_must_answer=exporter_must_answer
-            )
+            with self._making_sense():
+                return self._confirm(alert, exporter_must_answer=exporter_must_answer)
         except SourceError as error:
             return _answer(Verdict.SILENT, str(error))
+
+    def _confirm(self, alert: Alert, *, exporter_must_answer: bool) -> Confirmation:
+        found = self._find(alert)
+        if found is None:
+            says = f"{alert.name} is not firing with these labels: resolved, stale or forged"
+            return _answer(Verdict.DISAGREES, says)
+        active_since = _time(found.get("activeAt"))
+        if found.get("state") != "firing":
+            says = f"{alert.name} is only {found.get('state')}, not firing"
+            return _answer(Verdict.DISAGREES, says)
+        return self._judge(alert, found, active_since, exporter_must_answer=exporter_must_answer)
 
     def samples(
         self, selector: str, window: timedelta
@@ -85,18 +88,29 @@ class PrometheusSource:
         """Return the raw samples of the last *window* by series, or raise SourceError."""
         result = self._query(f"{selector}[{max(1, round(window.total_seconds()))}s]")
         skew = self._skew()
-        return [
-            (
-                series["metric"],
-                [Sample(_epoch(at) + skew, float(value)) for at, value in series["values"]],
-            )
-            for series in result
-        ]
+        with self._making_sense():
+            return [
+                (
+                    series["metric"],
+                    [Sample(_epoch(at) + skew, float(value)) for at, value in series["values"]],
+                )
+                for series in result
+            ]
 
     def value(self, expression: str) -> float | None:
         """Return the largest value of *expression*, None if it has no result; or SourceError."""
-        values = [float(series["value"][1]) for series in self._query(expression)]
+        with self._making_sense():
+            values = [float(series["value"][1]) for series in self._query(expression)]
         return max(values, default=None)
+
+    @contextlib.contextmanager
+    def _making_sense(self) -> Iterator[None]:
+        """Raise SourceError where an answer has another form than Prometheus's, or no number."""
+        try:
+            yield
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            kind = f"{type(error).__name__}: {error}"[:200]
+            raise SourceError(f"Prometheus at {self._url} answers without sense: {kind}") from error
 
     def _find(self, alert: Alert) -> Mapping[str, Any] | None:
         """Return the alert of Prometheus that was delivered.
@@ -162,7 +176,8 @@ class PrometheusSource:
         seconds = self.value("vector(time())")
         if seconds is None:
             raise SourceError(f"Prometheus at {self._url} does not tell the time")
-        return datetime.now(UTC) - _epoch(seconds)
+        with self._making_sense():
+            return datetime.now(UTC) - _epoch(seconds)
 
     def _query(self, expression: str) -> list[Any]:
         result = self._get("/api/v1/query", query=expression).get("result", [])
