@@ -49,6 +49,7 @@ def test_programs_are_run_in_few_places_all_of_which_are_known() -> None:
         "actuators/power.py",
         "notifiers/wall.py",
         "quiesce/foreground.py",
+        "stack.py",
         "wiring/all_in_one.py",
     }
 
