@@ -18,6 +18,7 @@ _PROBLEMS = {
     401: "Nobody is known by what was sent.",
     403: "An operator is needed, or the form's token of the session is missing.",
     404: "There is none of that number, or of that month.",
+    414: "The request line is longer than 8 KiB.",
     415: "The body is not JSON.",
     503: "The journal or the inbox cannot be used.",
 }
@@ -67,7 +68,7 @@ def _paths() -> dict[str, Any]:
     return {
         "/api/v1/alerts": {"post": _DELIVERIES},
         "/api/v1/state": _get("How everything stands", "State"),
-        "/api/v1/incidents": _get("Search incidents", "Incidents", 400, parameters=_SEARCH),
+        "/api/v1/incidents": _get("Search incidents", "Incidents", 400, 414, parameters=_SEARCH),
         "/api/v1/incidents/{number}": _get(
             "One incident with everything that is known of it", "Story", 404, parameters=[_NUMBER]
         ),

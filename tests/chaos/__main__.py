@@ -129,7 +129,6 @@ def _strike(console: Console, world: World, scenario: Scenario) -> Row:
     """Let one scenario happen, and wait until everything that it held up has come to its end."""
     row = Row(scenario.name)
     console.print(f"{time.strftime('%H:%M:%S')} {scenario.name} ...")
-    world.stream.take()
     containers = world.idle("idle", scenario.idle, scenario.task)
     try:
         scenario.strike(world)
@@ -143,14 +142,17 @@ def _strike(console: Console, world: World, scenario: Scenario) -> Row:
         for name, log in world.stage.logs(15):
             console.print(f"{name}\n{log}", markup=False, style="dim")
     tally = world.stream.take()
-    if tally.acknowledged:
-        world.wait_until_taken(tally.acknowledged[-1])
     row.hostile = getattr(scenario, "hostile", 0)
     row.offered = len(tally.offered) + len(containers)
     row.acknowledged = len(tally.acknowledged) + len(containers)
     row.slowest = tally.slowest
-    due = world.judge(containers, tally.acknowledged)
-    row.lost, row.doubled, row.wrong = due.lost, due.doubled, due.wrongly_stopped
+    try:
+        if tally.acknowledged:
+            world.wait_until_taken(tally.acknowledged[-1])
+        due = world.judge(containers, tally.acknowledged)
+        row.lost, row.doubled, row.wrong = due.lost, due.doubled, due.wrongly_stopped
+    except Exception as error:  # noqa: BLE001 - nobody can tell, which is not good either
+        row.failure = row.failure or f"{type(error).__name__}: {error}"
     return row
 
 
