@@ -94,7 +94,7 @@ def bench_scrapes(stage: Stage, pace: Pace = IN_EARNEST) -> Result:
             grow_to(crowd, size)
             exporter = Exporter(stage, engine, host)
             eventually(lambda e=exporter, n=size: e.sees(n), 60, "all are shown")  # type: ignore[misc]
-            rows.append(_compare(size, exporter, engine, client))
+            rows.append(_compare(size, exporter, engine, client, pace.rounds))
         moments = _moments(exporter, engine, crowd, pace)
     return Result(
         [_scrape_table(rows), _moments_table(moments, rows[-1][0])],
@@ -145,16 +145,16 @@ def _verdicts(size: int, found: dict[str, Timing], moments: Moments) -> list[Ver
 
 
 def _compare(
-    size: int, exporter: Exporter, engine: DockerEngine, client: DockerClient
+    size: int, exporter: Exporter, engine: DockerEngine, client: DockerClient, rounds: int
 ) -> tuple[int, dict[str, Timing], int]:
     found = {
-        "list": measure(lambda: _raw_list(engine)),
-        "sdk": measure(client.containers.list, rounds=3, times=5),
-        "scrape": measure(exporter.scrape),
+        "list": measure(lambda: _raw_list(engine), rounds=rounds),
+        "sdk": measure(client.containers.list, rounds=rounds, times=5),
+        "scrape": measure(exporter.scrape, rounds=rounds),
     }
     engine.freeze()
     try:
-        found["frozen"] = measure(exporter.scrape)
+        found["frozen"] = measure(exporter.scrape, rounds=rounds)
     finally:
         engine.thaw()
     eventually(lambda: _FAILING not in exporter.scrape(), 60, "Docker is heard again")
