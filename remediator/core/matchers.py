@@ -27,8 +27,10 @@ class Matcher:
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Tell whether *labels* meet the condition."""
         actual = labels.get(self.label, "")
-        if self.operator in {"=", "!="}:
-            return (actual == self.value) == (self.operator == "=")
+        if self.operator == "=":
+            return actual == self.value
+        if self.operator == "!=":
+            return actual != self.value
         found = re.compile(self.value, re.DOTALL).fullmatch(actual) is not None
         return found == (self.operator == "=~")
 
@@ -57,7 +59,11 @@ def parse_matcher(text: str) -> Matcher:
 
 def all_match(matchers: Iterable[Matcher], labels: Mapping[str, str]) -> bool:
     """Tell whether every matcher accepts *labels*."""
-    return all(matcher.matches(labels) for matcher in matchers)
+    # A generator takes as long as its matchers, for each rule and some times in each decision.
+    for matcher in matchers:  # noqa: SIM110
+        if not matcher.matches(labels):
+            return False
+    return True
 
 
 def _unescape(found: re.Match[str]) -> str:

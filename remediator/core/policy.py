@@ -101,7 +101,10 @@ class Policy:
 
     def rule_for(self, labels: Mapping[str, str]) -> PolicyRule | None:
         """Return the first rule that matches *labels*, as in Alertmanager's routing."""
-        return next((rule for rule in self.rules if all_match(rule.matchers, labels)), None)
+        for rule in self.rules:
+            if all_match(rule.matchers, labels):
+                return rule
+        return None
 
     def never_touches(self, labels: Mapping[str, str]) -> Matcher | None:
         """Return the matcher that puts a container with *labels* out of reach, if one does."""
