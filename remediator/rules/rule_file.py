@@ -4,8 +4,9 @@ Source: pkg/rulefmt of Prometheus 2.42 and, for newer fields, 3.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 import promql_parser as pql
 import yaml
@@ -24,7 +25,7 @@ _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule; ``expr`` is None where it does not parse."""
+    """One rule; ``expr`` is None where it does not parse, ``interval`` where its group has none."""
 
     file: str
     source: str
@@ -38,6 +39,10 @@ class Rule:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     waits: bool = False
+    group: str = ""
+    interval: timedelta | None = None
+    waits_for: timedelta = timedelta()
+    keeps_for: timedelta = timedelta()
 
     def at(self, field_name: str = "") -> Place:
         """Return the place of one of its fields, of the rule itself if it has not got it."""
@@ -98,17 +103,31 @@ def _group(reader: Reader, node: yaml.Node, path: str, seen: set[str], source: s
         if name in seen:
             reader.report(fields["name"], f"{path}.name", f'group "{name}" is given twice')
         seen.add(name)
-    for key in ("interval", "query_offset"):
-        if key in fields:
-            reader.parsed(fields[key], f"{path}.{key}", parse_duration, None)
+    lasting = _durations(reader, fields, path, ("interval", "query_offset"))
     shared = _texts(reader, fields.get("labels"), f"{path}.labels")
     found = fields.get("rules")
     if found is None or is_null(found):
         return []
+    named = str(getattr(fields.get("name"), "value", ""))
     return [
-        _rule(reader, item, f"{path}.rules[{number}]", source, shared)
+        replace(
+            _rule(reader, item, f"{path}.rules[{number}]", source, shared),
+            group=named,
+            interval=lasting.get("interval"),
+        )
         for number, item in enumerate(reader.sequence(found, f"{path}.rules"))
     ]
+
+
+def _durations(
+    reader: Reader, fields: Mapping[str, yaml.Node], path: str, keys: Iterable[str]
+) -> dict[str, timedelta]:
+    found = {
+        key: reader.parsed(fields[key], f"{path}.{key}", parse_duration, None)
+        for key in keys
+        if key in fields
+    }
+    return {key: lasting for key, lasting in found.items() if lasting is not None}
 
 
 def _rule(
@@ -122,9 +141,7 @@ def _rule(
     name = reader.text(fields[kind], f"{path}.{kind}") if named else ""
     _check_name(reader, fields, kind, name, path)
     reader.require(node, path, "expr")
-    for key in ("for", "keep_firing_for"):
-        if key in fields:
-            reader.parsed(fields[key], f"{path}.{key}", parse_duration, None)
+    lasting = _durations(reader, fields, path, ("for", "keep_firing_for"))
     return Rule(
         file=reader.file,
         source=source,
@@ -137,6 +154,8 @@ def _rule(
         labels={**shared, **_texts(reader, fields.get("labels"), f"{path}.labels")},
         annotations=_texts(reader, fields.get("annotations"), f"{path}.annotations"),
         waits="for" in fields,
+        waits_for=lasting.get("for", timedelta()),
+        keeps_for=lasting.get("keep_firing_for", timedelta()),
     )
 
 
