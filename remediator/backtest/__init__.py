@@ -1,0 +1,1 @@
+"""Replay history: which alerts would have fired, and what would have been done about them."""
