@@ -38,6 +38,11 @@ EXAMPLES = {
         "remediator check alert_rules alertmanager/alertmanager.yml /etc/remediator/policy.yaml",
         "remediator check --rules alert_rules --prometheus http://127.0.0.1:9090 --strict",
     ),
+    "backtest": (
+        "remediator backtest --since 7d --rules edited.yml --html backtest.html",
+        "remediator backtest --compare patient.yaml --save week.jsonl.gz",
+        "remediator backtest --samples week.jsonl.gz --rules alert_rules --json",
+    ),
     "doctor": ("remediator doctor", "remediator doctor --quiet --no-test-alert"),
     "backup": ("remediator backup /var/backups/remediator-2026-11-24",),
     "quiesce": (

@@ -28,6 +28,7 @@ _MODULES = {
     "report": ("report",),
     "simulate": ("simulate",),
     "check": ("check",),
+    "backtest": ("backtest",),
     "doctor": ("doctor",),
     "backup": ("backup",),
     "quiesce": ("quiesce",),

@@ -46,6 +46,11 @@ COMMANDS = {
         "test_a_minute_of_chaos_loses_doubles_and_wrongly_stops_nothing",
         "tests.chaos",
     ),
+    "remediator backtest --prometheus": _by(
+        "tests/integration/test_backtest.py::"
+        "test_alerts_of_a_real_prometheus_are_found_again_to_the_evaluation",
+        '"--prometheus", prometheus.url',
+    ),
     "make image": _by(_STACK + "test_every_service_is_well_and_status_says_so", "make_images"),
     "bash compose/prepare.sh": _by(
         "tests/integration/test_stack_files.py::test_it_is_made_once_and_then_stays_as_it_is",
@@ -183,6 +188,10 @@ TEXTS = {
     ),
     "incident 17: train: hold waiting_for_approval": _by(
         "tests/docs/test_commands.py::test_the_log_says_what_is_shown_of_it", "log-lines"
+    ),
+    "2026-11-16 00:00 to 2026-11-16 23:59 UTC": _by(
+        "tests/docs/test_backtest_example.py::test_the_example_of_a_backtest_is_what_it_says",
+        "backtest-output",
     ),
     "rules.yml:5:15: groups[0].rules[0].expr: a branch": _by(
         "tests/unit/test_check.py::test_the_readme_shows_what_is_really_printed", "check-output"
