@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from tests.bench.backtest import bench_backtest
 from tests.bench.commits import bench_commits
 from tests.bench.crowded import bench_crowded
 from tests.bench.deciding import bench_deciding
@@ -33,4 +34,5 @@ PARTS: dict[str, Callable[[Stage, Pace], Result]] = {
     "kept": bench_kept,
     "deciding": bench_deciding,
     "storm": bench_storm,
+    "backtest": bench_backtest,
 }
