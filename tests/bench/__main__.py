@@ -1,6 +1,7 @@
 """Measure, print, and write RESULTS.md: ``python -m tests.bench [PART ...]``."""
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -46,4 +47,6 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    # Whoever ends it early has all that it started ended as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     main(sys.argv[1:])
