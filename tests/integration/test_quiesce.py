@@ -116,12 +116,21 @@ def restart_bus(host: SystemdHost) -> None:
     host.systemctl("restart", "dbus.service")
 
 
+def restart_bus_amid_a_stop(host: SystemdHost) -> None:
+    eventually(
+        lambda: units.running(host) < {"slowstop.service", "good.service"},
+        30,
+        "something is being stopped",
+    )
+    restart_bus(host)
+
+
 def test_a_bus_that_is_restarted_on_the_way_changes_nothing(
     host: SystemdHost, folder: Path
 ) -> None:
     have_up(host, "slowstop.service", "good.service")
     quiesce = a_quiesce(host.bus_address, folder, ("good", "slowstop"))
-    in_the_middle = threading.Timer(1, restart_bus, [host])
+    in_the_middle = threading.Thread(target=restart_bus_amid_a_stop, args=[host])
     in_the_middle.start()
 
     with quiesce.quiesced("a test", WITHIN):
