@@ -96,10 +96,6 @@ class AlertmanagerFile:
     inhibitions: tuple[Inhibition, ...] = ()
     receivers_place: Place = field(default=Place(""))
 
-    def receiver(self, name: str) -> Receiver | None:
-        """Return the receiver called *name*, if there is one."""
-        return next((one for one in self.receivers if one.name == name), None)
-
 
 def read_alertmanager_file(reader: Reader, node: yaml.Node) -> AlertmanagerFile:
     """Return the configuration under *node*; problems of the grammar are reported to *reader*."""

@@ -25,13 +25,14 @@ def check_routes(
     file: AlertmanagerFile, rules: RuleSet, policy: Policy | None, settings: Settings | None
 ) -> Iterator[Finding]:
     """Yield what keeps alerts from Remediator, or cuts them off on the way."""
-    receiver = file.receiver(OURS)
-    if receiver is None:
+    receivers = _ours(file)
+    if not receivers:
         names = [one.name for one in file.receivers]
         message = f'there is no receiver called "{OURS}"{did_you_mean(OURS, names)}'
         yield finding(Kind.NO_RECEIVER, file.receivers_place, message)
         return
-    yield from _receiver(receiver, settings)
+    for receiver in receivers:
+        yield from _receiver(receiver, settings)
     if file.route is None:
         return
     told: set[Finding] = set()
@@ -40,6 +41,15 @@ def check_routes(
             if one not in told:
                 told.add(one)
                 yield one
+
+
+def _is_ours(receiver: str) -> bool:
+    return receiver == OURS or receiver.startswith(f"{OURS}-")
+
+
+def _ours(file: AlertmanagerFile) -> list[Receiver]:
+    """Return the receivers that post to Remediator: one, or one for each GPU host."""
+    return [one for one in file.receivers if _is_ours(one.name)]
 
 
 def routes_of(route: Route, alert: Alert) -> list[Route]:
@@ -60,7 +70,7 @@ def routes_of(route: Route, alert: Alert) -> list[Route]:
 
 def _receiver(receiver: Receiver, settings: Settings | None) -> Iterator[Finding]:
     if not receiver.webhooks:
-        message = f'receiver "{OURS}" has no webhook, so nothing reaches us'
+        message = f'receiver "{receiver.name}" has no webhook, so nothing reaches us'
         yield finding(Kind.NO_RECEIVER, receiver.place, message)
     for hook in receiver.webhooks:
         if hook.url:
@@ -94,8 +104,7 @@ def _url(hook: Webhook, settings: Settings | None) -> Iterator[Finding]:
 
 def check_port(file: AlertmanagerFile, settings: Settings) -> Iterator[Finding]:
     """Yield a webhook on this machine that knocks at another port than the receiver's."""
-    receiver = file.receiver(OURS)
-    for hook in receiver.webhooks if receiver else ():
+    for hook in (hook for receiver in _ours(file) for hook in receiver.webhooks):
         try:
             parts = urlsplit(hook.url)
             host, port = parts.hostname or "", parts.port or 80
@@ -109,7 +118,7 @@ def check_port(file: AlertmanagerFile, settings: Settings) -> Iterator[Finding]:
 
 
 def _routed(top: Route, alert: Alert, policy: Policy | None) -> Iterator[Finding]:
-    ours = [route for route in routes_of(top, alert) if route.receiver == OURS]
+    ours = [route for route in routes_of(top, alert) if _is_ours(route.receiver)]
     if not ours:
         if policy is None or candidates(policy, alert):
             message = f'alert "{alert.name}" never reaches receiver "{OURS}"'

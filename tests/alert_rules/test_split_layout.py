@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from remediator.cli.main import main
 from tests.alert_rules.shipped import (
     ALERTMANAGER,
     PROMETHEUS,
@@ -113,6 +114,24 @@ def test_an_alert_goes_to_the_receiver_of_its_host(
         f"--verify.receivers={receivers}",
         *("alertname=DS01ExporterDown", "severity=critical", f"host={host}"),
     )
+
+
+def test_check_finds_nothing_in_it(two_hosts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [two_hosts, REMOTE_PROMETHEUS, ROOT / "compose" / "policy.example.yaml", *RULE_FILES]
+
+    code = main(["check", "--strict", *map(str, files)])
+
+    assert (code, capsys.readouterr().out) == (0, f"{len(files)} files: nothing found\n")
+
+
+def test_check_says_which_host_is_left_out(
+    two_hosts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = two_hosts.read_text()
+    two_hosts.write_text(text.replace("127.0.1.2:9095/api/v1/alerts", "127.0.1.2:9095/alerts"))
+
+    assert main(["check", str(two_hosts)]) == 1
+    assert "127.0.1.2:9095/alerts" in capsys.readouterr().out
 
 
 def test_the_route_of_a_host_is_the_one_we_ship_but_for_the_host() -> None:
