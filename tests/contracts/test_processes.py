@@ -175,7 +175,7 @@ def test_numbers_that_mean_everybody_are_refused(rig: Rig, pid: int) -> None:
         rig.hands.has_ended(target)
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), os.getppid()])
+@pytest.mark.parametrize("pid", [os.getpid(), os.getppid()], ids=["ourselves", "our parent"])
 def test_we_ourselves_are_refused(rig: Rig, pid: int) -> None:
     with pytest.raises(RefusedError, match="ours"), rig.hands.hold(rig.target(pid)):
         pass

@@ -219,7 +219,7 @@ def test_who_has_a_dead_ones_number_is_spared(machine: OrphanMachine) -> None:
             child.kill()
 
 
-@pytest.mark.parametrize("pid", [1, os.getpid(), os.getppid()])
+@pytest.mark.parametrize("pid", [1, os.getpid(), os.getppid()], ids=["first", "self", "parent"])
 def test_the_first_process_and_we_ourselves_are_spared(machine: OrphanMachine, pid: int) -> None:
     is_spared(machine, machine.target(pid))
 
