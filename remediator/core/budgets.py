@@ -13,6 +13,8 @@ from remediator.core.case import Breaker
 from remediator.core.catalogue import CATALOGUE
 from remediator.core.policy import Limit, Policy, PolicyRule
 
+_DESTRUCTIVE = frozenset(offer.name for offer in CATALOGUE if offer.destructive)
+
 
 @dataclass(frozen=True, slots=True)
 class Quota:
@@ -48,10 +50,9 @@ def breaker_of(policy: Policy, breaker: Breaker, now: datetime) -> Quota:
     Attempts from before a person closed it are that person's responsibility. A closing that lies
     ahead of *now* was stamped by a clock that was set back since.
     """
-    destructive = frozenset(offer.name for offer in CATALOGUE if offer.destructive)
     closed_at = breaker.closed_at
     after = closed_at if closed_at and closed_at <= now else None
-    return Quota(destructive, policy.open_after, after)
+    return Quota(_DESTRUCTIVE, policy.open_after, after)
 
 
 def quotas_of(

@@ -69,8 +69,12 @@ def unconfirmed(case: Case) -> Hold | None:
     if case.observation is None:
         return Hold(HoldReason.UNCONFIRMED, "no source could be asked")
     confirmed = case.observation.confirmed_labels
-    if confirmed is not None and case.policy.rule_for(confirmed) is not case.policy.rule_for(
-        case.alert.labels
+    labels = case.alert.labels
+    # The same labels lead to the same rule, which need not be looked for twice.
+    if (
+        confirmed is not None
+        and confirmed != labels
+        and case.policy.rule_for(confirmed) is not case.policy.rule_for(labels)
     ):
         # Labels can be added on the way; they must not choose what is done.
         because = "prometheus: with the labels it has itself, another policy rule would match"
