@@ -19,7 +19,7 @@ _NEVER = 1 << 62
 Target = tuple[str, str]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Last:
     """The last sample of a series that has not ended, and how often there is one.
 
@@ -45,30 +45,39 @@ class StaleMarkers:
         empty = np.empty(0, np.int64)
         for labels in self._last.keys() - found.keys():
             found[labels] = Series(labels, empty, np.empty(0), np.empty(0, np.bool_))
-        marked = [
-            self._marked(one, scrapes.get(_target(dict(one.labels))), alive)
-            for one in found.values()
-        ]
+        # Series that have the same timestamps, and had them before, end at the same moments.
+        known: dict[tuple[int, _Last | None, int], tuple[Ints, _Last]] = {}
+        marked = []
+        for labels, one in found.items():
+            before, of_target = self._last.get(labels), scrapes.get(_target(dict(labels)))
+            key = (id(one.times), before, id(of_target))
+            if key not in known:
+                known[key] = _ends(one.times, before, of_target, alive)
+            marked.append(self._marked(one, *known[key]))
         return [one for one in marked if len(one.times)]
 
-    def _marked(self, series: Series, scrapes: Ints | None, alive: Ints) -> Series:
-        before, times = self._last.get(series.labels), series.times
-        known = times if before is None else np.concatenate([[before.at], times])
-        is_scraped = bool(before and before.is_scraped)
-        if scrapes is not None and not is_scraped:
-            is_scraped = bool(np.isin(times, scrapes).any())
-        last = _Last(int(known[-1]), _interval(times, before), is_scraped)
-        if is_scraped:
-            ends = _by_scrapes(known, scrapes)
-        elif scrapes is None:
-            ends = _by_interval(known, last.interval, alive)
-        else:
-            ends = np.empty(0, np.int64)
+    def _marked(self, series: Series, ends: Ints, last: _Last) -> Series:
         if len(ends) and ends[-1] > last.at:
             self._last.pop(series.labels, None)
         else:
             self._last[series.labels] = last
         return _with_markers(series, ends)
+
+
+def _ends(
+    times: Ints, before: _Last | None, scrapes: Ints | None, alive: Ints
+) -> tuple[Ints, _Last]:
+    """Return when a series with samples at *times* and *before* ended, and its last sample."""
+    known = times if before is None else np.concatenate([[before.at], times])
+    is_scraped = bool(before and before.is_scraped)
+    if scrapes is not None and not is_scraped:
+        is_scraped = bool(np.isin(times, scrapes).any())
+    last = _Last(int(known[-1]), _interval(times, before), is_scraped)
+    if is_scraped:
+        return _by_scrapes(known, scrapes), last
+    if scrapes is None:
+        return _by_interval(known, last.interval, alive), last
+    return np.empty(0, np.int64), last
 
 
 def _by_scrapes(known: Ints, scrapes: Ints | None) -> Ints:

@@ -138,10 +138,11 @@ def _container(
     }
     yield {"__name__": "ds01_container_info", **info, **own}, ones
     yield {"__name__": "ds01_container_gpu", "gpu_slot": slot, "UUID": uuid, **own}, ones
-    yield {"__name__": "ds01_container_started_time_seconds", **own}, ones * (begin - 3600)
+    born = begin - 3600 - container
+    yield {"__name__": "ds01_container_started_time_seconds", **own}, ones * born
     for name, value in _CONSTANTS.items():
         yield {"__name__": name, **own}, ones * value
-    worked = (stamps - begin) * (0.3 if container % 5 else 0.001)
+    worked = (stamps - begin) * (0.3 if container % 5 else 0.001) * (1 + container / 997)
     for name in ("cpu_usage_seconds", "network_receive_bytes", "network_transmit_bytes"):
         yield {"__name__": f"ds01_container_{name}_total", **own}, worked * 1.0
     used = busy * 90 + dice.integers(0, 4, len(stamps))

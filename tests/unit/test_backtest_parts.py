@@ -71,6 +71,34 @@ def test_a_series_that_ends_with_a_page_is_marked_in_the_next_one_only_once() ->
     assert _stale(markers.marked([], [_series([50, 60], **_UP)])) == []
 
 
+def _alike(times: list[int], *labels: dict[str, str]) -> list[Series]:
+    """Return series that share their timestamps, as those of a page do."""
+    shared = _series(times)
+    one = [pairs_of({NAME: "m", **these}) for these in labels]
+    return [Series(these, shared.times, shared.values, shared.stale) for these in one]
+
+
+@pytest.mark.parametrize("first", ["new", "old"])
+def test_of_two_that_are_alike_in_a_page_only_that_of_the_page_before_has_a_gap(first: str) -> None:
+    markers = StaleMarkers()
+    markers.marked([_series([10, 20], **_UP, a="old")], [_series([10, 20], **_UP)])
+    other = {"new": "old", "old": "new"}[first]
+    page = _alike([40, 50], {**_UP, "a": first}, {**_UP, "a": other})
+
+    found = markers.marked(page, [_series([30, 40, 50], **_UP)])
+    assert {dict(one.labels)["a"]: _stale([one]) for one in found} == {"old": [30], "new": []}
+
+
+@pytest.mark.parametrize("first", ["i", "j"])
+def test_of_two_that_are_alike_each_ends_with_its_own_target(first: str) -> None:
+    ups = [_series([10, 20, 30], **_UP), _series([10, 20, 35], job="j", instance="j")]
+    other = {"i": "j", "j": "i"}[first]
+    page = _alike([10, 20], {"job": "j", "instance": first}, {"job": "j", "instance": other})
+
+    found = StaleMarkers().marked(page, ups)
+    assert {dict(one.labels)["instance"]: _stale([one]) for one in found} == {"i": [30], "j": [35]}
+
+
 def test_an_exporter_that_sets_its_own_timestamps_is_never_marked() -> None:
     up = _series([10, 20, 30, 40], **_UP)
     found = StaleMarkers().marked([_series([11, 21], **_UP)], [up])
