@@ -112,6 +112,7 @@ class Facts:
             name: compiled(parse(text)) for name, text in _EXPRESSIONS.items()
         }
         self._rows: dict[str, dict[Pairs, Course]] = {name: {} for name in _EXPRESSIONS}
+        self._infos: dict[str, list[tuple[Mapping[str, str], Course]]] = {}
 
     def keep(self, lookback: int) -> dict[str, int]:
         """Return how many milliseconds of each metric the facts are read from."""
@@ -128,10 +129,17 @@ class Facts:
             found = evaluation.evaluate(node, times)
             rows = self._rows[name]
             for number, row in enumerate(found.labels):
-                course = rows.setdefault(row, Course())
-                _follow(course, times, found.values[number], found.present[number])
+                if row not in rows:
+                    self._begin(name, row)
+                _follow(rows[row], times, found.values[number], found.present[number])
             for row in rows.keys() - set(found.labels):
                 rows[row].add(begin, None)
+
+    def _begin(self, name: str, row: Pairs) -> None:
+        course = self._rows[name][row] = Course()
+        if name == "info":
+            labels = dict(row)
+            self._infos.setdefault(labels.get("container_id", ""), []).append((labels, course))
 
     def value(self, fact: str, key: str, moment: int) -> float | None:
         """Return the value of *fact* for a container or instance at *moment*."""
@@ -144,9 +152,8 @@ class Facts:
 
     def info(self, container: str, moment: int) -> Mapping[str, str]:
         """Return the labels of a container at *moment*: name, user, and whether it is exempt."""
-        for row, course in self._rows["info"].items():
-            labels = dict(row)
-            if labels.get("container_id") == container and course.at(moment) is not None:
+        for labels, course in self._infos.get(container, ()):
+            if course.at(moment) is not None:
                 return labels
         return {}
 
