@@ -11,6 +11,7 @@ from remediator.inbox.store import Inbox
 from remediator.journal.journal import Journal
 from tests.bench import report, scale
 from tests.bench.__main__ import main
+from tests.bench.backtest import bench_backtest
 from tests.bench.commits import bench_commits
 from tests.bench.crowded import bench_crowded
 from tests.bench.deciding import bench_deciding
@@ -36,6 +37,7 @@ pytestmark = pytest.mark.integration
         pytest.param(bench_commits, 1, id="commits"),
         pytest.param(bench_restarts, 1, id="restarts"),
         pytest.param(bench_deciding, 1, id="deciding"),
+        pytest.param(bench_backtest, 1, id="backtest"),
     ],
 )
 def test_a_part_measures_all_its_rows(
