@@ -165,4 +165,5 @@ def test_a_command_is_shown_and_capped_and_can_be_taken_back(site: Site) -> None
     # The clock of idleness went on: a new warning comes first, and then the stop.
     site.until(f"{ATTEMPTS} AND state = 'succeeded'", 1, within=60)
     warnings = "SELECT count(DISTINCT created_at) FROM notice WHERE kind = 'warning'"
-    assert site.ask(warnings) == 2
+    # A third time where Prometheus saw the alert pause meanwhile, which a scrape decides.
+    assert site.ask(warnings) in {2, 3}

@@ -225,8 +225,14 @@ def test_a_frozen_engine_answers_nobody_while_its_containers_run(
 
 
 @pytest.mark.docker
-def test_a_stopped_engine_leaves_nothing(folder: Path) -> None:
-    engine = DockerEngine(folder / "own").start()
+@pytest.fixture
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose name leaves room for the sockets of an engine."""
+    return tmp_path_factory.mktemp("e")
+
+
+def test_a_stopped_engine_leaves_nothing(short: Path) -> None:
+    engine = DockerEngine(short / "own").start()
     containerd = engine.containerd_pid()
     client = engine.client()
     container = client.containers.run(busybox_image(client), ["sleep", "900"], detach=True)
@@ -237,14 +243,14 @@ def test_a_stopped_engine_leaves_nothing(folder: Path) -> None:
     engine.stop()
 
     assert not any(pid and is_alive(pid) for pid in pids)
-    assert not processes_naming(str(folder / "own"))
-    assert str(folder) not in Path("/proc/self/mounts").read_text()
-    assert not (folder / "own" / "data").exists()
+    assert not processes_naming(str(short / "own"))
+    assert str(short) not in Path("/proc/self/mounts").read_text()
+    assert not (short / "own" / "data").exists()
 
 
 @pytest.mark.docker
-def test_a_killed_engine_leaves_nothing_once_it_was_stopped(folder: Path) -> None:
-    engine = DockerEngine(folder / "own").start()
+def test_a_killed_engine_leaves_nothing_once_it_was_stopped(short: Path) -> None:
+    engine = DockerEngine(short / "own").start()
     client = engine.client()
     container = client.containers.run(busybox_image(client), ["sleep", "900"], detach=True)
     container.reload()
@@ -255,7 +261,7 @@ def test_a_killed_engine_leaves_nothing_once_it_was_stopped(folder: Path) -> Non
     engine.stop()
 
     eventually(lambda: not is_alive(pid), 5, "the container has ended")
-    eventually(lambda: not processes_naming(str(folder / "own")), 5, "its shim has ended")
+    eventually(lambda: not processes_naming(str(short / "own")), 5, "its shim has ended")
 
 
 @pytest.mark.docker
