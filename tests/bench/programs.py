@@ -1,5 +1,6 @@
 """What processes cost: CPU time and memory of a program and of all that it started."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -9,10 +10,11 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def family_of(pid: int) -> list[int]:
-    """Return *pid* and the processes below it that live now."""
+    """Return *pid* and the processes below it that live now; such as end meanwhile have no more."""
     children: list[int] = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        children += [int(child) for child in (task / "children").read_text().split()]
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            children += [int(child) for child in (task / "children").read_text().split()]
     return [pid, *(one for child in children for one in family_of(child))]
 
 
@@ -27,6 +29,10 @@ def memory_mib(*pids: int) -> float:
 
 
 def _cpu_of(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        # Its parent has waited for it, and been charged with it.
+        return 0.0
     # utime, stime, and both of the children that were waited for.
     return sum(int(field) for field in fields[11:15]) / _TICKS

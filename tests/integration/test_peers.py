@@ -224,13 +224,13 @@ def test_a_frozen_engine_answers_nobody_while_its_containers_run(
     assert hasty.ping()
 
 
-@pytest.mark.docker
 @pytest.fixture
 def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose name leaves room for the sockets of an engine."""
     return tmp_path_factory.mktemp("e")
 
 
+@pytest.mark.docker
 def test_a_stopped_engine_leaves_nothing(short: Path) -> None:
     engine = DockerEngine(short / "own").start()
     containerd = engine.containerd_pid()
