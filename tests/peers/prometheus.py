@@ -95,6 +95,11 @@ class Prometheus:
         self.daemon.start()
         return self
 
+    def load(self, rule_files: Iterable[Path]) -> None:
+        """Have other rule files from now on."""
+        self._rule_files = [Path(path) for path in rule_files]
+        self.reload()
+
     def stop(self) -> None:
         """Stop as an operator would."""
         self.daemon.stop()
