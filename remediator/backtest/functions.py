@@ -153,11 +153,11 @@ class Mapped:
     def over(self, run: Run) -> Matrix:
         """Return it."""
         found = run.matrix(self.expr)
+        if self.function in _ORDERS:
+            return found
         numbers = [run.scalar(argument).values for argument in self.arguments]
         with np.errstate(all="ignore"):
             values = MAPPED[self.function](found.values, *numbers)
-        if self.function in _ORDERS:
-            return found
         return nameless(self, run, Matrix(found.labels, values, found.present))
 
     def parts(self) -> tuple[Node, ...]:
