@@ -1,6 +1,7 @@
 """The peers themselves: each works for real, and is gone once it was stopped."""
 
 import json
+import re
 import signal
 import smtplib
 import ssl
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,8 +22,8 @@ from docker import DockerClient
 
 from tests.eventually import eventually
 from tests.peers.alertmanager import shipped_configuration
-from tests.peers.dockerd import DockerEngine, busybox_image
-from tests.peers.missing import PeerMissingError
+from tests.peers.dockerd import Bridge, DockerEngine, busybox_image
+from tests.peers.missing import PeerMissingError, require_tool
 from tests.peers.ports import LOOPBACK, answers
 from tests.peers.process import Daemon, DaemonError
 from tests.peers.smtp import MailServer
@@ -105,6 +107,30 @@ def processes_naming(text: str) -> list[int]:
         for path in Path("/proc").glob("[0-9]*/cmdline")
         if path.exists() and text in path.read_text(errors="replace")
     ]
+
+
+# Bridges
+
+
+def test_engines_that_start_at_the_same_moment_get_networks_of_their_own() -> None:
+    with ThreadPoolExecutor() as pool:
+        made = [bridge for bridge in pool.map(lambda _: Bridge.create(), range(6)) if bridge]
+    try:
+        if len(made) < 6:
+            raise PeerMissingError("this machine lets nobody make a bridge")
+        networks = {tuple(_networks_of(bridge)) for bridge in made}
+    finally:
+        for bridge in made:
+            bridge.remove()
+
+    assert len({bridge.name for bridge in made}) == 6
+    assert len(networks) == 6
+
+
+def _networks_of(bridge: Bridge) -> list[str]:
+    command = [require_tool("busybox"), "ip", "-4", "addr", "show", "dev", bridge.name]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return re.findall(r"inet (\S+)", output)
 
 
 # Daemons

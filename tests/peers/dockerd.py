@@ -7,6 +7,7 @@ the machine's own engine.
 """
 
 import contextlib
+import fcntl
 import io
 import json
 import os
@@ -16,6 +17,7 @@ import signal
 import socket
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -34,6 +36,7 @@ SESSION_PEER = "remediator.session-peer"
 
 _BRIDGE_PREFIX = "rmd"
 _INTERFACES = Path("/sys/class/net")
+_CHOICE = Path(tempfile.gettempdir()) / "remediator-test-bridges.lock"
 _CANNOT_STACK = "error initializing graphdriver"
 _CLIENT_TIMEOUT_SECONDS = 30
 
@@ -249,18 +252,21 @@ class Bridge:
     @classmethod
     def create(cls) -> Self | None:
         """Make one; None where this machine does not let us."""
-        _remove_stale_bridges()
-        bridge = cls(_free_name())
-        if not _busybox("ip", "link", "add", bridge.name, "type", "bridge"):
+        # Two bridges may have the same address as far as Linux cares, and then one is not reached.
+        with _CHOICE.open("w") as choice:
+            fcntl.flock(choice, fcntl.LOCK_EX)
+            _remove_stale_bridges()
+            bridge = cls(_free_name())
+            if not _busybox("ip", "link", "add", bridge.name, "type", "bridge"):
+                return None
+            number = next(n for n in range(256) if f"10.213.{n}." not in _addresses_in_use())
+            address = f"10.213.{number}.1/24"
+            if _busybox("ip", "addr", "add", address, "dev", bridge.name) and _busybox(
+                "ip", "link", "set", bridge.name, "up"
+            ):
+                return bridge
+            bridge.remove()
             return None
-        number = next(n for n in range(256) if f"10.213.{n}." not in _addresses_in_use())
-        address = f"10.213.{number}.1/24"
-        if _busybox("ip", "addr", "add", address, "dev", bridge.name) and _busybox(
-            "ip", "link", "set", bridge.name, "up"
-        ):
-            return bridge
-        bridge.remove()
-        return None
 
     def remove(self) -> None:
         """Take it away; harmless when it is gone."""

@@ -1,4 +1,4 @@
-"""Free ports on the loopback address."""
+"""Free ports, and who answers on one."""
 
 import socket
 
@@ -13,8 +13,8 @@ def free_port() -> int:
         return port
 
 
-def answers(port: int) -> bool:
-    """Whether somebody accepts connections on *port*."""
+def answers(port: int, host: str = LOOPBACK) -> bool:
+    """Whether somebody accepts connections on *port* of *host*."""
     with socket.socket() as client:
         client.settimeout(1)
-        return client.connect_ex((LOOPBACK, port)) == 0
+        return client.connect_ex((host, port)) == 0

@@ -43,7 +43,7 @@ class SshServer:
             "sshd",
             [require_tool("sshd"), "-D", "-e", "-f", str(config)],
             folder,
-            ready=lambda: host != LOOPBACK or answers(self.port),
+            ready=lambda: answers(self.port, host),
         )
 
     def start(self) -> Self:

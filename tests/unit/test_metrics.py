@@ -98,7 +98,7 @@ def test_every_end_of_every_remediation_is_counted_from_zero(
     worker: CollectorRegistry, offer: Offer
 ) -> None:
     name = offer.name
-    for state in set(AttemptState) - IN_PROGRESS:
+    for state in set(AttemptState).difference(IN_PROGRESS):
         labels = {"remediation": name, "outcome": state.value}
         assert worker.get_sample_value("remediator_attempts_total", labels) == 0
     assert worker.get_sample_value("remediator_attempts_running", {"remediation": name}) == 0
