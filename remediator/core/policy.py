@@ -1,7 +1,7 @@
 """The administrator's policy as values: which alert may lead to what, how often, who is told."""
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import ClassVar
@@ -10,6 +10,8 @@ from remediator.core.matchers import Matcher, all_match
 
 Option = bool | int | str | timedelta | None
 Options = Mapping[str, Option]
+
+_NAME = "alertname"
 
 
 class Mode(enum.Enum):
@@ -22,8 +24,10 @@ class Mode(enum.Enum):
 
     def capped_by(self, other: "Mode") -> "Mode":
         """Return the more careful of the two."""
-        order = list(Mode)
-        return min(self, other, key=order.index)
+        return min(self, other, key=_CAREFUL_FIRST.index)
+
+
+_CAREFUL_FIRST = tuple(Mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +102,22 @@ class Policy:
     lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     budget: Mapping[str, tuple[Limit, ...]] = field(default_factory=dict)
     open_after: tuple[Limit, ...] = (Limit(10, timedelta(hours=1)), Limit(30, timedelta(hours=24)))
+    # For each alert name that a rule asks for as it is, the rules that can match it, in order; and
+    # those that can match an alert of any other name. What a long policy costs is paid here, once.
+    _rules_by_name: Mapping[str, Sequence[PolicyRule]] = field(
+        init=False, repr=False, compare=False
+    )
+    _rules_of_any_name: Sequence[PolicyRule] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_name, of_any_name = _sorted_by_name(self.rules)
+        object.__setattr__(self, "_rules_by_name", by_name)
+        object.__setattr__(self, "_rules_of_any_name", of_any_name)
 
     def rule_for(self, labels: Mapping[str, str]) -> PolicyRule | None:
         """Return the first rule that matches *labels*, as in Alertmanager's routing."""
-        for rule in self.rules:
+        name = labels.get(_NAME, "")
+        for rule in self._rules_by_name.get(name, self._rules_of_any_name):
             if all_match(rule.matchers, labels):
                 return rule
         return None
@@ -109,3 +125,28 @@ class Policy:
     def never_touches(self, labels: Mapping[str, str]) -> Matcher | None:
         """Return the matcher that puts a container with *labels* out of reach, if one does."""
         return next((matcher for matcher in self.never if matcher.matches(labels)), None)
+
+
+def _sorted_by_name(
+    rules: Iterable[PolicyRule],
+) -> tuple[dict[str, list[PolicyRule]], list[PolicyRule]]:
+    """Return the rules that can match each alert name some rule asks for, and any other name."""
+    by_name: dict[str, list[PolicyRule]] = {}
+    of_any_name: list[PolicyRule] = []
+    for rule in rules:
+        name = _name_asked_for(rule)
+        if name is None:
+            of_any_name.append(rule)
+            for candidates in by_name.values():
+                candidates.append(rule)
+        else:
+            by_name.setdefault(name, of_any_name.copy()).append(rule)
+    return by_name, of_any_name
+
+
+def _name_asked_for(rule: PolicyRule) -> str | None:
+    """Return the only alert name that *rule* can match, None if there may be others."""
+    for matcher in rule.matchers:
+        if matcher.label == _NAME and matcher.operator == "=":
+            return matcher.value
+    return None
