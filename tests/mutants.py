@@ -23,7 +23,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = ROOT / "remediator" / "core"
-MODULES = ("guards", "decision", "budgets", "policy", "case", "approvals")
+MODULES = ("guards", "decision", "proposal", "budgets", "policy", "case", "approvals")
 KILLERS = tuple(f"tests/unit/test_{name}.py" for name in ("decision", "budgets", "policy_values"))
 
 # Survivors that no test can kill, and why. The text is that of the mutated line.

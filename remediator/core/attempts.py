@@ -29,10 +29,10 @@ class AttemptState(enum.Enum):
     UNKNOWN = "unknown"
 
 
-# Asked of every attempt in each decision, and slow to get from its class on Python 3.11.
-_REFUSED = AttemptState.REFUSED
-# A tuple: to look an enumeration up in a set takes ten times as long.
+# What may still change the machine, and what spends no allowance, since nothing was changed. Each
+# decision asks it of every attempt: to look an enumeration up in a set takes ten times as long.
 IN_PROGRESS = (AttemptState.PLANNED, AttemptState.RUNNING, AttemptState.UNKNOWN)
+SPENDS_NOTHING = (AttemptState.REFUSED,)
 
 LEGAL_MOVES = {
     AttemptState.PLANNED: frozenset({AttemptState.RUNNING, AttemptState.REFUSED}),
@@ -101,13 +101,3 @@ class PastAttempt:
     state: AttemptState
     planned_at: datetime
     ended_at: datetime | None = None
-
-    @property
-    def in_progress(self) -> bool:
-        """Whether it may still change the machine."""
-        return self.state in IN_PROGRESS
-
-    @property
-    def counts(self) -> bool:
-        """Whether it spends allowance: all do but those that were refused before any change."""
-        return self.state is not _REFUSED

@@ -4,7 +4,7 @@ A window is the half-open stretch ``(now - window, now]``. An attempt stamped in
 clock was set back) counts as well: doubt about time must never make room for another attempt.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -21,20 +21,19 @@ class Quota:
     """Limits that attempts of *remediations* fill together, on whatever target.
 
     Those from before ``after`` are forgiven; one of that very moment is not, since doubt about time
-    must never make room.
+    must never make room. Attempts that spend no allowance are left out by whoever asks.
     """
 
     remediations: frozenset[str]
     limits: tuple[Limit, ...]
     after: datetime | None = None
 
-    def moments(self, attempts: Iterable[PastAttempt]) -> list[datetime]:
-        """Return when those of *attempts* were planned that fill it."""
+    def moments(self, counted: Iterable[PastAttempt]) -> list[datetime]:
+        """Return when those of *counted* were planned that fill it."""
         return [
             attempt.planned_at
-            for attempt in attempts
-            if attempt.counts
-            and attempt.remediation in self.remediations
+            for attempt in counted
+            if attempt.remediation in self.remediations
             and (self.after is None or attempt.planned_at >= self.after)
         ]
 
@@ -67,21 +66,28 @@ def spent_until(
     limits: Iterable[Limit], moments: Iterable[datetime], now: datetime
 ) -> datetime | None:
     """Return when the last of *limits* has room again, or None if all have room at *now*."""
-    return max((until for _, until in _full(limits, moments, now)), default=None)
+    ordered = sorted(moments)
+    found = [_room_again(limit, ordered, now) for limit in limits]
+    return max([until for until in found if until is not None], default=None)
 
 
 def spent_limit(
     limits: Iterable[Limit], moments: Iterable[datetime], now: datetime
 ) -> Limit | None:
     """Return the first of *limits* that has no room at *now*, None if all have."""
-    return next((limit for limit, _ in _full(limits, moments, now)), None)
-
-
-def _full(
-    limits: Iterable[Limit], moments: Iterable[datetime], now: datetime
-) -> Iterator[tuple[Limit, datetime]]:
-    moments = sorted(moments)
+    ordered = sorted(moments)
     for limit in limits:
-        inside = [moment for moment in moments if moment > now - limit.window]
-        if len(inside) >= limit.count:
-            yield limit, inside[len(inside) - limit.count] + limit.window
+        if _room_again(limit, ordered, now) is not None:
+            return limit
+    return None
+
+
+def _room_again(limit: Limit, ordered: Sequence[datetime], now: datetime) -> datetime | None:
+    """Return when *limit* has room again, None if it has at *now*; the oldest of *ordered* first.
+
+    It is full as long as its count, from the newest one on, is inside the window.
+    """
+    if len(ordered) < limit.count:
+        return None
+    until = ordered[len(ordered) - limit.count] + limit.window
+    return until if until > now else None

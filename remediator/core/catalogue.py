@@ -100,8 +100,9 @@ CATALOGUE = (
     Offer("notify-only", Kind.ANYTHING, destructive=False, done="told about", acts=False),
 )
 FROM_LIMITS = "from-limits"
+_OFFERS = {offer.name: offer for offer in CATALOGUE}
 
 
 def offer_of(name: str) -> Offer:
     """Return what is on offer under *name*; KeyError for an unknown name."""
-    return {offer.name: offer for offer in CATALOGUE}[name]
+    return _OFFERS[name]

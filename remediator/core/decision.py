@@ -12,6 +12,7 @@ from typing import cast
 from remediator.core import guards
 from remediator.core.case import Case, Decision, Hold, HoldReason, Remediate
 from remediator.core.policy import Mode, PolicyRule
+from remediator.core.proposal import Proposal, past_of
 
 
 def decide(case: Case) -> Decision:
@@ -30,7 +31,7 @@ def decide(case: Case) -> Decision:
     if withheld is not None:
         return withheld
     if mode is Mode.APPROVE and isinstance(after, Remediate):
-        return guards.unapproved(case, policy_rule, after) or after
+        return guards.unapproved(case, after) or after
     return after
 
 
@@ -39,19 +40,18 @@ def explain(case: Case) -> list[tuple[str, Hold | None]]:
 
     Those that need a policy rule are left out where none matches.
     """
-    verdicts = [(name, check(case)) for name, check in _BEFORE_LOOKING]
     policy_rule = case.policy.rule_for(case.alert.labels)
+    verdicts = [(name, check(case, policy_rule)) for name, check in _BEFORE_LOOKING]
     if policy_rule is None:
         return verdicts
+    proposal = _propose(case, policy_rule)
     after = _after_looking(case, policy_rule)
     mode = policy_rule.mode.capped_by(case.policy.mode)
     verdicts.append(("mode", _withheld_by(mode, after)))
     verdicts += [(_name(guard), guard(case)) for guard in _GUARDS]
-    number = guards.next_rung(case, policy_rule)
-    verdicts += [(_name(guard), guard(case, policy_rule, number)) for guard in _RUNG_GUARDS]
+    verdicts += [(_name(guard), guard(case, proposal)) for guard in _RUNG_GUARDS]
     if mode is Mode.APPROVE:
-        would = Remediate(policy_rule.name, number, policy_rule.rungs[number])
-        verdicts.append(("approval", guards.unapproved(case, policy_rule, would)))
+        verdicts.append(("approval", guards.unapproved(case, proposal.as_decision())))
     return verdicts
 
 
@@ -62,12 +62,13 @@ def before_looking(case: Case) -> Hold | None:
 
 
 def _hold_or_rule(case: Case) -> Hold | PolicyRule:
+    policy_rule = case.policy.rule_for(case.alert.labels)
     for _, check in _BEFORE_LOOKING:
-        hold = check(case)
+        hold = check(case, policy_rule)
         if hold is not None:
             return hold
     # One of these guards has made sure that there is one.
-    return cast(PolicyRule, case.policy.rule_for(case.alert.labels))
+    return cast(PolicyRule, policy_rule)
 
 
 def _after_looking(case: Case, policy_rule: PolicyRule) -> Decision:
@@ -75,15 +76,20 @@ def _after_looking(case: Case, policy_rule: PolicyRule) -> Decision:
         hold = guard(case)
         if hold is not None:
             return hold
-    number = guards.next_rung(case, policy_rule)
+    proposal = _propose(case, policy_rule)
     for rung_guard in _RUNG_GUARDS:
-        hold = rung_guard(case, policy_rule, number)
+        hold = rung_guard(case, proposal)
         if hold is not None:
             return hold
-    return Remediate(policy_rule.name, number, policy_rule.rungs[number])
+    return proposal.as_decision()
 
 
-_BEFORE_LOOKING: tuple[tuple[str, Callable[[Case], Hold | None]], ...] = (
+def _propose(case: Case, policy_rule: PolicyRule) -> Proposal:
+    past = past_of(case, policy_rule)
+    return Proposal(policy_rule, guards.next_rung(case, policy_rule, past), past)
+
+
+_BEFORE_LOOKING: tuple[tuple[str, Callable[[Case, PolicyRule | None], Hold | None]], ...] = (
     ("resolved", guards.resolved),
     ("policy rule", guards.no_policy_rule),
     ("pause", guards.paused),
@@ -93,9 +99,9 @@ _GUARDS: tuple[Callable[[Case], Hold | None], ...] = (
     guards.unconfirmed,
     guards.target_gone,
     guards.condition_gone,
-    guards.in_progress,
 )
-_RUNG_GUARDS: tuple[Callable[[Case, PolicyRule, int], Hold | None], ...] = (
+_RUNG_GUARDS: tuple[Callable[[Case, Proposal], Hold | None], ...] = (
+    guards.in_progress,
     guards.conflicting,
     guards.warning,
     guards.cooldown,

@@ -4,10 +4,10 @@ Nothing here reads a clock, a file or a socket. `remediator.core.decision` asks 
 """
 
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 from remediator.core.alerts import Status
 from remediator.core.approvals import Answer
-from remediator.core.attempts import PastAttempt
 from remediator.core.budgets import breaker_of, budget_of, spent_limit, spent_until
 from remediator.core.case import Case, Hold, HoldReason, Remediate
 from remediator.core.catalogue import offer_of
@@ -15,27 +15,36 @@ from remediator.core.durations import humanize
 from remediator.core.extensions import Extension, clock_of
 from remediator.core.lifecycle import keep_alive_helps
 from remediator.core.observation import Report, Source, Verdict
-from remediator.core.policy import PolicyRule, Warn
+from remediator.core.policy import PolicyRule, Rung, Warn
+from remediator.core.proposal import Past, Proposal
 
 # A warning that nothing followed for this long after its notice period is forgotten by people.
 _WARNING_KEEPS = timedelta(hours=1)
+_planned_at = attrgetter("planned_at")
+# Asked for by every decision: to get a member from its enumeration is slow on Python 3.11.
+_RESOLVED = Status.RESOLVED
+_PROMETHEUS = Source.PROMETHEUS
+_AGREES = Verdict.AGREES
+_DISAGREES = Verdict.DISAGREES
+_GONE = Verdict.GONE
+_SILENT = Verdict.SILENT
 
 
-def resolved(case: Case) -> Hold | None:
+def resolved(case: Case, _: PolicyRule | None) -> Hold | None:
     """Hold where the alert has ended."""
-    if case.alert.status is Status.RESOLVED:
+    if case.alert.status is _RESOLVED:
         return Hold(HoldReason.RESOLVED, "the alert has resolved")
     return None
 
 
-def no_policy_rule(case: Case) -> Hold | None:
+def no_policy_rule(_: Case, policy_rule: PolicyRule | None) -> Hold | None:
     """Hold where the policy does not speak of the alert."""
-    if case.policy.rule_for(case.alert.labels) is None:
+    if policy_rule is None:
         return Hold(HoldReason.NO_POLICY_RULE, "no policy rule matches its labels")
     return None
 
 
-def paused(case: Case) -> Hold | None:
+def paused(case: Case, _: PolicyRule | None) -> Hold | None:
     """Hold while an operator has paused everything."""
     if case.history.paused is not None:
         return Hold(HoldReason.PAUSED, f"paused: {case.history.paused}")
@@ -61,7 +70,8 @@ def exempt(case: Case) -> Hold | None:
 
 def _extension(case: Case) -> Extension | None:
     """Return the target's extension, if what the alert is about is what extensions are for."""
-    return case.history.kept if keep_alive_helps(case.alert.name) else None
+    kept = case.history.kept
+    return kept if kept is not None and keep_alive_helps(case.alert.name) else None
 
 
 def unconfirmed(case: Case) -> Hold | None:
@@ -80,15 +90,15 @@ def unconfirmed(case: Case) -> Hold | None:
         because = "prometheus: with the labels it has itself, another policy rule would match"
         return Hold(HoldReason.UNCONFIRMED, because)
     for report in case.observation.reports:
-        disagrees = report.source is Source.PROMETHEUS and report.verdict is not Verdict.AGREES
-        if disagrees or report.verdict is Verdict.SILENT:
+        disagrees = report.source is _PROMETHEUS and report.verdict is not _AGREES
+        if disagrees or report.verdict is _SILENT:
             return Hold(HoldReason.UNCONFIRMED, _quote(report))
     return None
 
 
 def target_gone(case: Case) -> Hold | None:
     """Hold where what the alert names is not there, or is not exactly that any more."""
-    gone = _first(case, Verdict.GONE)
+    gone = _first(case, _GONE)
     if gone is not None:
         return Hold(HoldReason.TARGET_GONE, _quote(gone))
     if case.observation is None or case.observation.target is None:
@@ -98,26 +108,26 @@ def target_gone(case: Case) -> Hold | None:
 
 def condition_gone(case: Case) -> Hold | None:
     """Hold where a source says that it is not so."""
-    report = _first(case, Verdict.DISAGREES)
+    report = _first(case, _DISAGREES)
     return None if report is None else Hold(HoldReason.CONDITION_GONE, _quote(report))
 
 
-def in_progress(case: Case) -> Hold | None:
+def in_progress(_: Case, proposal: Proposal) -> Hold | None:
     """Hold while an attempt on the target may still change the machine."""
-    for attempt in _on_target(case):
-        if attempt.in_progress:
+    for attempt in proposal.past.underway:
+        if attempt.target_key == proposal.past.target_key:
             because = f"{attempt.remediation} is {attempt.state.value} on this target"
             return Hold(HoldReason.IN_PROGRESS, because)
     return None
 
 
-def conflicting(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
+def conflicting(_: Case, proposal: Proposal) -> Hold | None:
     """Hold while an attempt on another target uses what this one would need for itself."""
-    lane = offer_of(policy_rule.rungs[number].remediation).lane
+    lane = proposal.offer.lane
     if lane is None:
         return None
-    for attempt in case.history.attempts:
-        if attempt.in_progress and offer_of(attempt.remediation).lane is lane:
+    for attempt in proposal.past.underway:
+        if offer_of(attempt.remediation).lane is lane:
             because = (
                 f"{attempt.remediation} is {attempt.state.value} on {attempt.target_key},"
                 f" and {lane.value} are for one at a time"
@@ -126,16 +136,15 @@ def conflicting(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None
     return None
 
 
-def warning(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
+def warning(case: Case, proposal: Proposal) -> Hold | None:
     """Hold until a warning was given and its notice period is over."""
-    warn = policy_rule.warn
-    if warn is None or not offer_of(policy_rule.rungs[number].remediation).destructive:
+    warn = proposal.policy_rule.warn
+    if warn is None or not proposal.offer.destructive:
         return None
     warned_at = _valid_warning(case, warn)
     if warned_at is None:
         because = f"a warning comes first, {humanize(warn.before)} before anything is done"
-        would = Remediate(policy_rule.name, number, policy_rule.rungs[number])
-        return Hold(HoldReason.WARNING_DUE, because, instead=would)
+        return Hold(HoldReason.WARNING_DUE, because, instead=proposal.as_decision())
     act_at = warned_at + warn.before
     if case.now < act_at:
         because = (
@@ -163,62 +172,64 @@ def _valid_warning(case: Case, warn: Warn) -> datetime | None:
     return None if since is not None and warned_at < since else warned_at
 
 
-def cooldown(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
+def cooldown(case: Case, proposal: Proposal) -> Hold | None:
     """Hold for a while after the last attempt on the target."""
-    counted = _counted(case, policy_rule)
-    if not counted:
+    own = proposal.past.own
+    if not own:
         return None
-    rungs = policy_rule.rungs
-    last = max(counted, key=lambda attempt: attempt.planned_at)
-    cooldown = rungs[last.rung].cooldown if last.rung < len(rungs) else rungs[number].cooldown
-    until = max(attempt.ended_at or attempt.planned_at for attempt in counted) + cooldown
+    rungs = proposal.policy_rule.rungs
+    last = max(own, key=_planned_at)
+    cooldown = (rungs[last.rung] if last.rung < len(rungs) else proposal.rung).cooldown
+    until = max([attempt.ended_at or attempt.planned_at for attempt in own]) + cooldown
     if case.now < until:
         because = f"{humanize(cooldown)} must pass after the last {last.remediation}"
         return Hold(HoldReason.COOLDOWN, because, until=until)
     return None
 
 
-def exhausted(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
+def exhausted(case: Case, proposal: Proposal) -> Hold | None:
     """Hold where the last rung has no allowance left."""
-    if _is_in_vain(case, policy_rule, number):
+    if _is_in_vain(case, proposal.rung):
         because = f"{case.observation.in_vain if case.observation else ''}: a person has to look"
         return Hold(HoldReason.ATTEMPTS_EXHAUSTED, because)
-    until = _rung_spent_until(case, policy_rule, number)
+    until = _rung_spent_until(case, proposal.rung, proposal.number, proposal.past)
     if until is None:
         return None
-    if not offer_of(policy_rule.rungs[number].remediation).acts:
+    if not proposal.offer.acts:
         return Hold(HoldReason.COOLDOWN, "people have been told already", until=until)
-    tried = len(_counted(case, policy_rule))
+    tried = len(proposal.past.own)
     because = f"all its remediations have been tried ({tried} attempts); a person has to look"
     return Hold(HoldReason.ATTEMPTS_EXHAUSTED, because, until=until)
 
 
-def budget(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
+def budget(case: Case, proposal: Proposal) -> Hold | None:
     """Hold while the host has spent what the policy allows of this remediation."""
-    name = policy_rule.rungs[number].remediation
+    name = proposal.rung.remediation
     quota = budget_of(case.policy, name)
-    until = spent_until(quota.limits, quota.moments(case.history.attempts), case.now)
+    if not quota.limits:
+        return None
+    until = spent_until(quota.limits, quota.moments(proposal.past.counted), case.now)
     if until is None:
         return None
     return Hold(HoldReason.BUDGET, f"the host's budget for {name} is spent", until=until)
 
 
-def breaker(case: Case, policy_rule: PolicyRule, number: int) -> Hold | None:
+def breaker(case: Case, proposal: Proposal) -> Hold | None:
     """Hold what is destructive while the breaker is open, or would open by one more attempt."""
-    if not offer_of(policy_rule.rungs[number].remediation).destructive:
+    if not proposal.offer.destructive:
         return None
     breaker = case.history.breaker
     if breaker.open_because is not None:
         return Hold(HoldReason.BREAKER_OPEN, f"the breaker is open: {breaker.open_because}")
     quota = breaker_of(case.policy, breaker, case.now)
-    spent = spent_limit(quota.limits, quota.moments(case.history.attempts), case.now)
+    spent = spent_limit(quota.limits, quota.moments(proposal.past.counted), case.now)
     if spent is None:
         return None
     opens = f"{spent.count} destructive attempts within {humanize(spent.window)}"
     return Hold(HoldReason.BREAKER_OPEN, f"the breaker opens: {opens}", opens=opens)
 
 
-def unapproved(case: Case, policy_rule: PolicyRule, would: Remediate) -> Hold | None:
+def unapproved(case: Case, would: Remediate) -> Hold | None:
     """Return the hold of a remediation that nobody has approved, None if somebody has."""
     remediation = would.rung.remediation
     if not offer_of(remediation).acts:
@@ -228,7 +239,7 @@ def unapproved(case: Case, policy_rule: PolicyRule, would: Remediate) -> Hold | 
         approval
         for approval in case.history.approvals
         if (approval.policy_rule, approval.rung, approval.target_key)
-        == (policy_rule.name, would.number, target.key if target else None)
+        == (would.policy_rule, would.number, target.key if target else None)
     ]
     last = asked[-1] if asked else None
     reason = HoldReason.WAITING_FOR_APPROVAL
@@ -244,42 +255,33 @@ def unapproved(case: Case, policy_rule: PolicyRule, would: Remediate) -> Hold | 
     return Hold(reason, because, until=last.expires_at)
 
 
-def next_rung(case: Case, policy_rule: PolicyRule) -> int:
+def next_rung(case: Case, policy_rule: PolicyRule, past: Past) -> int:
     """Return the first rung with allowance left that is not in vain, or the last one."""
-    for number in range(len(policy_rule.rungs)):
-        in_vain = _is_in_vain(case, policy_rule, number)
-        if not in_vain and _rung_spent_until(case, policy_rule, number) is None:
+    for number, rung in enumerate(policy_rule.rungs):
+        in_vain = _is_in_vain(case, rung)
+        if not in_vain and _rung_spent_until(case, rung, number, past) is None:
             return number
     return len(policy_rule.rungs) - 1
 
 
-def _is_in_vain(case: Case, policy_rule: PolicyRule, number: int) -> bool:
+def _is_in_vain(case: Case, rung: Rung) -> bool:
     """Whether a rung would only do what lasts already: the ladder goes on without it."""
     seen = case.observation
-    lasting = offer_of(policy_rule.rungs[number].remediation).lasting
+    lasting = offer_of(rung.remediation).lasting
     return lasting and seen is not None and seen.in_vain is not None
 
 
-def _rung_spent_until(case: Case, policy_rule: PolicyRule, number: int) -> datetime | None:
-    counted = _counted(case, policy_rule)
-    moments = [attempt.planned_at for attempt in counted if attempt.rung == number]
-    return spent_until(policy_rule.rungs[number].attempts, moments, case.now)
-
-
-def _counted(case: Case, policy_rule: PolicyRule) -> list[PastAttempt]:
-    """Return the attempts on this target under this policy rule that spend allowance."""
-    return [a for a in _on_target(case) if a.counts and a.policy_rule == policy_rule.name]
-
-
-def _on_target(case: Case) -> list[PastAttempt]:
-    target = case.observation.target if case.observation else None
-    key = target.key if target else None
-    return [attempt for attempt in case.history.attempts if attempt.target_key == key]
+def _rung_spent_until(case: Case, rung: Rung, number: int, past: Past) -> datetime | None:
+    moments = [attempt.planned_at for attempt in past.own if attempt.rung == number]
+    return spent_until(rung.attempts, moments, case.now)
 
 
 def _first(case: Case, verdict: Verdict) -> Report | None:
     reports = case.observation.reports if case.observation else ()
-    return next((report for report in reports if report.verdict is verdict), None)
+    for report in reports:
+        if report.verdict is verdict:
+            return report
+    return None
 
 
 def _quote(report: Report) -> str:

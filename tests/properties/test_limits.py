@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remediator.core.attempts import AttemptState, PastAttempt
+from remediator.core.attempts import IN_PROGRESS, AttemptState, PastAttempt
 from remediator.core.case import Breaker, Case, Hold, Remediate
 from remediator.core.catalogue import offer_of
 from remediator.core.decision import decide, explain
@@ -114,7 +114,7 @@ def _attempt(decision: Remediate, look: Look, now: datetime) -> PastAttempt:
         rung=decision.number,
         remediation=decision.rung.remediation,
     )
-    return planned if planned.in_progress else replace(planned, ended_at=now + look.took)
+    return planned if planned.state in IN_PROGRESS else replace(planned, ended_at=now + look.took)
 
 
 def fullest(attempts: list[PastAttempt], window: timedelta) -> int:
@@ -131,7 +131,7 @@ def test_no_window_ever_holds_more_destructive_attempts_than_the_budget(
     counted = [
         attempt
         for attempt in replay(policy, sequence)
-        if attempt.counts and offer_of(attempt.remediation).destructive
+        if attempt.state is not AttemptState.REFUSED and offer_of(attempt.remediation).destructive
     ]
 
     for limit in policy.open_after:
@@ -151,7 +151,7 @@ def test_no_window_ever_holds_more_attempts_of_a_rung_on_a_target_than_it_allows
                 of_rung = [
                     attempt
                     for attempt in attempts
-                    if attempt.counts
+                    if attempt.state is not AttemptState.REFUSED
                     and (attempt.policy_rule, attempt.rung) == (rule.name, number)
                     and attempt.target_key == target.key
                 ]
@@ -167,7 +167,7 @@ def test_nothing_follows_an_attempt_that_never_ended_on_the_same_target(
     attempts = replay(policy, sequence)
 
     for number, attempt in enumerate(attempts):
-        if attempt.in_progress:
+        if attempt.state in IN_PROGRESS:
             later = [other.target_key for other in attempts[number + 1 :]]
             assert attempt.target_key not in later
 

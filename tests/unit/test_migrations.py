@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from remediator.core.attempts import IN_PROGRESS
 from remediator.core.case import Breaker
 from remediator.core.tallies import Tally
 from remediator.database import open_writer
@@ -138,7 +139,7 @@ def test_a_migrated_journal_goes_on_where_it_was(folder: Path) -> None:
     assert journal.operations.pause_reason() == "x (bob)"
     assert journal.operations.breaker() == Breaker()
     [past] = journal.attempts.past(Need(None, ()), NOON)
-    assert past.in_progress
+    assert past.state in IN_PROGRESS
     assert journal.tallies.all() == {(Tally.DECISIONS, "hold/"): 1}
     journal.close()
 
