@@ -4,6 +4,7 @@ A label that is absent counts as empty, and a regular expression must match the 
 Source: https://prometheus.io/docs/alerting/latest/configuration/#matcher
 """
 
+import functools
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -31,7 +32,7 @@ class Matcher:
             return actual == self.value
         if self.operator == "!=":
             return actual != self.value
-        found = re.compile(self.value, re.DOTALL).fullmatch(actual) is not None
+        found = _compiled(self.value).fullmatch(actual) is not None
         return found == (self.operator == "=~")
 
     def __str__(self) -> str:
@@ -55,6 +56,12 @@ def parse_matcher(text: str) -> Matcher:
         except (re.error, RecursionError, OverflowError, Warning) as error:
             raise ValueError(f"not a regular expression: {value[:80]!r}: {error}") from None
     return Matcher(label, operator, value)
+
+
+@functools.lru_cache(maxsize=4096)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    # `re` keeps fewer itself, makes all of a longer policy's anew, and is slower to find one.
+    return re.compile(pattern, re.DOTALL)
 
 
 def all_match(matchers: Iterable[Matcher], labels: Mapping[str, str]) -> bool:
