@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 
+from remediator.database_files import DatabaseFiles
 from remediator.errors import StoreError
 
 _BUSY_SECONDS = 10.0
@@ -36,15 +37,13 @@ class Database:
         self._lock = threading.RLock()
         self._error = error
         self._name = path.name
-        # Compared before each transaction: as text, which is looked up in half the time.
-        self._paths = (str(path), f"{path}-wal")
-        self._files = _files_at(self._paths)
+        self._files = DatabaseFiles(path)
         self._damage: sqlite3.Error | None = None
         self.after_commit: Callable[[], None] = _nothing
 
     def is_in_place(self) -> bool:
         """Tell whether the files that were opened are still those that their paths lead to."""
-        return self._files[0] is not None and _files_at(self._paths) == self._files
+        return self._files.are_in_place()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -89,6 +88,7 @@ class Database:
         """Close the connection; what was committed stays."""
         with self._lock:
             self._connection.close()
+            self._files.close()
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -204,18 +204,6 @@ def _make(path: Path, mode: int) -> None:
 
 def _nothing() -> None:
     """Do nothing after a commit."""
-
-
-def _files_at(paths: tuple[str, str]) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
-    return _file_at(paths[0]), _file_at(paths[1])
-
-
-def _file_at(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _connect(uri: str) -> sqlite3.Connection:

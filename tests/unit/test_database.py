@@ -348,6 +348,52 @@ def test_what_was_removed_is_not_written_any_more(
     assert senders(database) == ["a"]
 
 
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_what_was_replaced_is_not_written_any_more(
+    path: Path, database: Database, suffix: str
+) -> None:
+    put(database, "a")
+    file = path.with_name(path.name + suffix)
+    copy = file.with_name("copy")
+    copy.write_bytes(file.read_bytes())
+    copy.rename(file)
+
+    assert not database.is_in_place()
+    with pytest.raises(InboxError, match="was removed or replaced"):
+        put(database, "b")
+
+
+def test_what_was_moved_with_its_folder_is_not_written_any_more(folder: Path) -> None:
+    database = open_writer(folder / "here" / "inbox.db", INBOX, InboxError)
+    put(database, "a")
+    (folder / "here").rename(folder / "there")
+
+    with pytest.raises(InboxError, match="was removed or replaced"):
+        put(database, "b")
+    database.close()
+
+
+def test_a_reader_of_what_was_closed_notices_that_it_is_written_again(path: Path) -> None:
+    open_writer(path, INBOX, InboxError).close()
+    reader = Database(sqlite3.connect(path), InboxError, path)
+    assert reader.is_in_place()
+
+    writer = open_writer(path, INBOX, InboxError)
+
+    assert not reader.is_in_place()
+    writer.close()
+    reader.close()
+
+
+def test_closing_lets_go_of_every_file(path: Path) -> None:
+    before = os.listdir("/proc/self/fd")
+
+    open_writer(path, INBOX, InboxError).close()
+    open_reader(path, InboxError).close()
+
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_a_block_that_fails_leaves_nothing(database: Database) -> None:
     put(database, "a")
 
