@@ -59,28 +59,7 @@ class HighWaterMark:
         self.close()
 
 
-def newest(database: Database, table: str) -> int:
-    """Return the highest number that *table* has ever given, as the database itself knows."""
-    row = database.row("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,))
-    return int(row["seq"]) if row else 0
-
-
 def given(database: Database) -> int:
     """Return how many numbers all tables of a database have ever given."""
     row = database.row("SELECT coalesce(sum(seq), 0) AS given FROM sqlite_sequence")
     return int(row["given"]) if row else 0
-
-
-def make_good(database: Database, table: str, mark: HighWaterMark) -> int:
-    """Return how many numbers of *table* are lost, and see that none of them is given again.
-
-    Whoever remembers how far it has read would never look at a number that comes a second time.
-    """
-    number = mark.read()
-    lost = number - newest(database, table)
-    if lost <= 0:
-        return 0
-    with database.transaction() as connection:
-        connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
-        connection.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (table, number))
-    return lost

@@ -13,12 +13,16 @@ from pathlib import Path
 
 from remediator.database import Database, Shape, moment, open_reader, open_writer, stamp
 from remediator.errors import InboxError
-from remediator.high_water import HighWaterMark, make_good, newest
+from remediator.high_water import HighWaterMark
+from remediator.inbox.numbers import make_good, newest, next_of, note
 
 log = logging.getLogger(__name__)
 
 FILE = "inbox.db"
-_TABLES = ("delivery", "command")
+_INSERT = {
+    table: f"INSERT INTO {table} (id, received_at, {by}, body) VALUES ({next_of(table)}, ?, ?, ?)"  # noqa: S608
+    for table, by in (("delivery", "sender"), ("command", "actor"))
+}
 # A body of a thousand alerts is 1 MB: in larger pages, and without spilling over before its commit,
 # it costs half as much. Alertmanager waits while it is looked through, which for a million of
 # deliveries would take seconds, twice; where it is damaged is found by who reads there.
@@ -94,19 +98,13 @@ class Inbox:
 
         They wait for the disk once, which takes longer than all the rest.
         """
-        return self._insert(
-            "delivery",
-            "INSERT INTO delivery (received_at, sender, body) VALUES (?, ?, ?)",
-            [(stamp(now), sender, body) for body, sender in deliveries],
-        )
+        at = stamp(now)
+        rows = [(at, sender, body) for body, sender in deliveries]
+        return self._insert("delivery", rows)
 
     def give(self, body: bytes, actor: str, now: datetime) -> int:
         """Store a command of *actor* and return its number; durable as a delivery is."""
-        return self._insert(
-            "command",
-            "INSERT INTO command (received_at, actor, body) VALUES (?, ?, ?)",
-            [(stamp(now), actor, body)],
-        )[0]
+        return self._insert("command", [(stamp(now), actor, body)])[0]
 
     def after(self, last: int, most: int = 64) -> list[Stored]:
         """Return up to *most* deliveries with a number above *last*, the oldest first."""
@@ -150,6 +148,7 @@ class Inbox:
         forgotten = 0
         with self._database.transaction() as connection:
             for table, upto in (("delivery", delivery), ("command", command)):
+                note(connection, table)
                 cursor = connection.execute(
                     f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE id <= ?"  # noqa: S608
                     " AND received_at < ? ORDER BY id LIMIT ?)",
@@ -169,7 +168,7 @@ class Inbox:
         identity = self.identity()
         try:
             self._marks = {
-                table: HighWaterMark(folder / f"{table}.mark", identity) for table in _TABLES
+                table: HighWaterMark(folder / f"{table}.mark", identity) for table in _INSERT
             }
         except OSError as error:
             self._database.close()
@@ -182,12 +181,10 @@ class Inbox:
                     "the inbox has lost the newest %s of its %s rows: see the disk", lost, table
                 )
 
-    def _insert(self, table: str, sql: str, rows: Sequence[tuple[object, ...]]) -> list[int]:
-        numbers = []
+    def _insert(self, table: str, rows: Sequence[tuple[str, str, bytes]]) -> list[int]:
+        sql = _INSERT[table]
         with self._database.transaction() as connection:
-            for values in rows:
-                cursor = connection.execute(sql, values)
-                numbers.append(int(cursor.lastrowid or 0))
+            numbers = [int(connection.execute(sql, row).lastrowid or 0) for row in rows]
         mark = self._marks.get(table)
         if mark is not None and numbers:
             mark.write(numbers[-1])

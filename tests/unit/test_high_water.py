@@ -59,8 +59,11 @@ def test_deliveries_that_were_swallowed_are_missed(
     assert 0 < kept < 40
     assert inbox.lost == 40 - kept
     assert "the inbox has lost the newest" in caplog.text
-    assert inbox.store(b"new", "me", NOON) == 41
     inbox.close()
+    again = Inbox.for_receiver(tmp_path)
+    assert (again.lost, again.newest()) == (0, 40)
+    assert again.store(b"new", "me", NOON) == 41
+    again.close()
 
 
 def test_nothing_is_missed_where_nothing_was_lost(tmp_path: Path) -> None:

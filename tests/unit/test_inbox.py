@@ -109,6 +109,37 @@ def test_a_number_is_never_used_again(inbox: Inbox, folder: Path) -> None:
     again.close()
 
 
+def test_what_is_forgotten_keeps_its_number(inbox: Inbox) -> None:
+    numbers_given = [inbox.store(b"", "", NOON), inbox.give(b"", "bob", NOON)]
+    inbox.forget(9, 9, NOON + HOUR, 9)
+    inbox.forget(9, 9, NOON + HOUR, 9)
+
+    assert numbers_given == [1, 1]
+    assert inbox.store_all([(b"", ""), (b"", "")], NOON) == [2, 3]
+    assert inbox.give(b"", "bob", NOON) == 2
+
+
+def test_making_the_file_small_again_gives_no_number_twice(inbox: Inbox, folder: Path) -> None:
+    inbox.store(b"", "", NOON)
+    inbox.forget(1, 0, NOON + HOUR, 9)
+    with contextlib.closing(sqlite3.connect(folder / store.FILE)) as other:
+        other.execute("VACUUM")
+
+    assert inbox.store(b"", "", NOON) == 2
+
+
+def test_a_small_delivery_costs_one_page_of_the_log(inbox: Inbox, folder: Path) -> None:
+    log = folder / f"{store.FILE}-wal"
+    inbox.store(b"", "", NOON)
+    before = log.stat().st_size
+
+    inbox.store(b"", "", NOON)
+
+    page = inbox._database._connection.execute("PRAGMA page_size").fetchone()[0]
+    frame_header = 24
+    assert log.stat().st_size - before == page + frame_header
+
+
 def test_a_bell_wakes_at_once_and_rings_once_however_often_it_was_rung(folder: Path) -> None:
     bell = Bell(folder)
     ring(folder)

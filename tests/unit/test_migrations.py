@@ -144,13 +144,44 @@ def test_a_migrated_journal_goes_on_where_it_was(folder: Path) -> None:
     journal.close()
 
 
-def test_a_migrated_inbox_gives_no_number_twice(folder: Path) -> None:
-    make(folder / "inbox.db", "remediator.inbox", 1)
+@pytest.mark.parametrize("version", range(1, len(scripts("remediator.inbox")) + 1))
+def test_a_migrated_inbox_gives_no_number_twice(folder: Path, version: int) -> None:
+    make(folder / "inbox.db", "remediator.inbox", version)
 
     inbox = Inbox.for_receiver(folder)
 
     assert inbox.store(b"{}", "me", NOON) == 10
     inbox.close()
+
+
+def test_what_was_forgotten_before_a_migration_keeps_its_number(folder: Path) -> None:
+    make(folder / "inbox.db", "remediator.inbox", 2)
+    with looking(folder / "inbox.db") as raw:
+        raw.execute("DELETE FROM delivery")
+        raw.commit()
+
+    inbox = Inbox.for_receiver(folder)
+
+    assert inbox.newest() == 9
+    assert inbox.store(b"{}", "me", NOON) == 10
+    inbox.close()
+
+
+@pytest.mark.parametrize("version", range(1, len(scripts("remediator.inbox")) + 1))
+def test_a_worker_goes_on_reading_an_inbox_that_is_migrated_meanwhile(
+    folder: Path, version: int
+) -> None:
+    make(folder / "inbox.db", "remediator.inbox", version)
+    reader = Inbox.for_worker(folder)
+    assert (reader.newest(), reader.commands_after(0)) == (9, [])
+
+    inbox = Inbox.for_receiver(folder)
+    inbox.store(b"new", "me", NOON)
+
+    assert [(one.id, one.body) for one in reader.after(0)] == [(9, b"{}"), (10, b"new")]
+    assert reader.newest() == 10
+    inbox.close()
+    reader.close()
 
 
 def test_a_migration_that_fails_leaves_the_version_that_was(folder: Path) -> None:
