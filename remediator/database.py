@@ -5,7 +5,6 @@ how many have been applied.
 """
 
 import contextlib
-import os
 import sqlite3
 import threading
 import time
@@ -15,7 +14,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 
-from remediator.database_files import DatabaseFiles
+from remediator.database_files import DatabaseFiles, make
 from remediator.errors import StoreError
 
 _BUSY_SECONDS = 10.0
@@ -52,11 +51,7 @@ class Database:
             if self._connection.in_transaction:
                 yield self._connection
                 return
-            if not self.is_in_place():
-                # What goes into a file without a name is gone with its last reader.
-                raise self._error(
-                    f"{self._name} was removed or replaced: restart the program that writes it"
-                )
+            self._see_that_it_is_in_place()
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -73,6 +68,20 @@ class Database:
                 raise
             self.after_commit()
 
+    def insert(self, sql: str, parameters: tuple[object, ...]) -> int:
+        """Insert one row, in a transaction of its own, and return its number.
+
+        It is durable when this returns, and there sooner than by `transaction`, which costs two
+        more statements.
+        """
+        with self._lock:
+            self._refuse_if_damaged()
+            self._see_that_it_is_in_place()
+            try:
+                return int(self._connection.execute(sql, parameters).lastrowid or 0)
+            except sqlite3.Error as error:
+                raise self._told(error) from error
+
     def rows(self, sql: str, parameters: tuple[object, ...] = ()) -> list[sqlite3.Row]:
         """Return all rows of a query."""
         with self._lock, self._translated():
@@ -88,19 +97,31 @@ class Database:
         """Close the connection; what was committed stays."""
         with self._lock:
             self._connection.close()
-            self._files.close()
+
+    def _see_that_it_is_in_place(self) -> None:
+        if not self.is_in_place():
+            # What goes into a file without a name is gone with its last reader.
+            raise self._error(
+                f"{self._name} was removed or replaced: restart the program that writes it"
+            )
+
+    def _refuse_if_damaged(self) -> None:
+        if self._damage is not None:
+            raise self._error(f"{self._name}: {self._damage}") from self._damage
+
+    def _told(self, error: sqlite3.Error) -> StoreError:
+        # Only the lowest byte says what it is, the rest where.
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+            self._damage = error
+        return self._error(f"{self._name}: {error}")
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
-        if self._damage is not None:
-            raise self._error(f"{self._name}: {self._damage}") from self._damage
+        self._refuse_if_damaged()
         try:
             yield
         except sqlite3.Error as error:
-            # Only the lowest byte says what it is, the rest where.
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
-                self._damage = error
-            raise self._error(f"{self._name}: {error}") from error
+            raise self._told(error) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +145,7 @@ def open_writer(
     """Open *path* for its writing program, made and migrated by *package*'s ``schema`` files."""
     with _explained(path, error):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _make(path, mode)
+        make(path, mode)
         connection = _connect(f"{path.resolve().as_uri()}?mode=rw")
         try:
             connection.execute(f"PRAGMA page_size = {shape.page_bytes}")
@@ -181,25 +202,6 @@ def moment(text: str) -> datetime:
 def maybe(parse: Callable[[str], datetime], text: str | None) -> datetime | None:
     """Return ``parse(text)``, or None for NULL."""
     return None if text is None else parse(text)
-
-
-def _make(path: Path, mode: int) -> None:
-    """Make the file if it is missing; its group is the folder's, whose members may look.
-
-    What SQLite puts beside it has the same owner and rights.
-    """
-    try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    except FileExistsError:
-        return
-    try:
-        group = path.parent.stat().st_gid
-        # Who is not in that group may not give it a file, and then nobody of it has to look.
-        with contextlib.suppress(PermissionError):
-            if os.fstat(file).st_gid != group:
-                os.fchown(file, -1, group)
-    finally:
-        os.close(file)
 
 
 def _nothing() -> None:

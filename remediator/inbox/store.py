@@ -183,8 +183,11 @@ class Inbox:
 
     def _insert(self, table: str, rows: Sequence[tuple[str, str, bytes]]) -> list[int]:
         sql = _INSERT[table]
-        with self._database.transaction() as connection:
-            numbers = [int(connection.execute(sql, row).lastrowid or 0) for row in rows]
+        if len(rows) == 1:
+            numbers = [self._database.insert(sql, rows[0])]
+        else:
+            with self._database.transaction() as connection:
+                numbers = [int(connection.execute(sql, row).lastrowid or 0) for row in rows]
         mark = self._marks.get(table)
         if mark is not None and numbers:
             mark.write(numbers[-1])

@@ -53,6 +53,10 @@ def put(database: Database, sender: str) -> None:
         connection.execute(INSERT, (sender, b"{}"))
 
 
+def put_alone(database: Database, sender: str) -> None:
+    database.insert(INSERT, (sender, b"{}"))
+
+
 def put_and_fail(database: Database, sender: str, statement: str | None = None) -> None:
     with database.transaction() as connection:
         connection.execute(INSERT, (sender, b"{}"))
@@ -331,12 +335,15 @@ def test_once_it_is_found_damaged_nothing_is_read_or_written_any_more(
         reader.rows("SELECT * FROM delivery")
     with pytest.raises(InboxError, match=malformed):
         reader.row("SELECT 1")
+    with pytest.raises(InboxError, match=malformed):
+        put_alone(reader, "b")
     reader.close()
 
 
+@pytest.mark.parametrize("write", [put, put_alone])
 @pytest.mark.parametrize("suffix", ["", "-wal"])
 def test_what_was_removed_is_not_written_any_more(
-    path: Path, database: Database, suffix: str
+    path: Path, database: Database, suffix: str, write: Callable[[Database, str], None]
 ) -> None:
     put(database, "a")
     path.with_name(path.name + suffix).unlink()
@@ -344,33 +351,8 @@ def test_what_was_removed_is_not_written_any_more(
     assert not database.is_in_place()
     message = r"inbox\.db was removed or replaced: restart the program that writes it"
     with pytest.raises(InboxError, match=message):
-        put(database, "b")
+        write(database, "b")
     assert senders(database) == ["a"]
-
-
-@pytest.mark.parametrize("suffix", ["", "-wal"])
-def test_what_was_replaced_is_not_written_any_more(
-    path: Path, database: Database, suffix: str
-) -> None:
-    put(database, "a")
-    file = path.with_name(path.name + suffix)
-    copy = file.with_name("copy")
-    copy.write_bytes(file.read_bytes())
-    copy.rename(file)
-
-    assert not database.is_in_place()
-    with pytest.raises(InboxError, match="was removed or replaced"):
-        put(database, "b")
-
-
-def test_what_was_moved_with_its_folder_is_not_written_any_more(folder: Path) -> None:
-    database = open_writer(folder / "here" / "inbox.db", INBOX, InboxError)
-    put(database, "a")
-    (folder / "here").rename(folder / "there")
-
-    with pytest.raises(InboxError, match="was removed or replaced"):
-        put(database, "b")
-    database.close()
 
 
 def test_a_reader_of_what_was_closed_notices_that_it_is_written_again(path: Path) -> None:
@@ -385,13 +367,28 @@ def test_a_reader_of_what_was_closed_notices_that_it_is_written_again(path: Path
     reader.close()
 
 
-def test_closing_lets_go_of_every_file(path: Path) -> None:
-    before = os.listdir("/proc/self/fd")
+def test_a_row_inserted_alone_is_committed_and_has_a_number(path: Path, database: Database) -> None:
+    numbers = [database.insert(INSERT, (sender, b"{}")) for sender in "ab"]
 
-    open_writer(path, INBOX, InboxError).close()
-    open_reader(path, InboxError).close()
+    assert numbers == [1, 2]
+    assert reopened(path) == ["a", "b"]
 
-    assert os.listdir("/proc/self/fd") == before
+
+def test_a_row_that_cannot_be_inserted_alone_is_this_stores_error(database: Database) -> None:
+    with pytest.raises(InboxError, match=r"inbox\.db: NOT NULL constraint failed"):
+        database.insert(INSERT, (None, b"{}"))
+
+    put_alone(database, "a")
+    assert senders(database) == ["a"]
+
+
+def test_a_row_inserted_inside_a_transaction_is_part_of_it(database: Database) -> None:
+    with database.transaction() as connection:
+        put_alone(database, "a")
+        connection.execute("ROLLBACK")
+        connection.execute("BEGIN")
+
+    assert senders(database) == []
 
 
 def test_a_block_that_fails_leaves_nothing(database: Database) -> None:
