@@ -10,7 +10,6 @@ from pathlib import Path
 _COARSEST_NS = 2_000_000_000
 
 _File = tuple[int, int]
-_Folder = tuple[int, int, int]
 
 
 def make(path: Path, mode: int) -> None:
@@ -46,14 +45,19 @@ class DatabaseFiles:
         self._folder = str(path.parent)
         self._paths = (str(path), f"{path}-wal")
         self._files = self._found()
-        self._rested: _Folder | None = None
+        self._rested: tuple[int, int, int] | None = None
 
     def are_in_place(self) -> bool:
         """Tell whether their paths still lead to them."""
-        folder = _folder_at(self._folder)
-        if folder is not None and folder == self._rested:
+        try:
+            found = os.stat(self._folder)
+        except OSError:
+            return False
+        # Not the time that a copy which keeps times would set.
+        folder = (found.st_dev, found.st_ino, found.st_ctime_ns)
+        if folder == self._rested:
             return True
-        if folder is None or self._files[0] is None or self._found() != self._files:
+        if self._files[0] is None or self._found() != self._files:
             return False
         # Of a link to another folder this one tells nothing.
         is_here = not os.path.islink(self._paths[0])
@@ -63,15 +67,6 @@ class DatabaseFiles:
 
     def _found(self) -> tuple[_File | None, _File | None]:
         return _file_at(self._paths[0]), _file_at(self._paths[1])
-
-
-def _folder_at(path: str) -> _Folder | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    # Not the time that a copy which keeps times would set.
-    return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 def _file_at(path: str) -> _File | None:

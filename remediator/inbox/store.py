@@ -91,7 +91,7 @@ class Inbox:
 
     def store(self, body: bytes, sender: str, now: datetime) -> int:
         """Store a delivery and return its number; it is on the disk when this returns."""
-        return self.store_all([(body, sender)], now)[0]
+        return self._insert("delivery", [(stamp(now), sender, body)])[0]
 
     def store_all(self, deliveries: Sequence[tuple[bytes, str]], now: datetime) -> list[int]:
         """Store bodies with their senders, all of them or none, as `store` does.
