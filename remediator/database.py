@@ -33,6 +33,7 @@ class Database:
 
     def __init__(self, connection: sqlite3.Connection, error: type[StoreError], path: Path) -> None:
         self._connection = connection
+        self._cursor = connection.cursor()
         self._lock = threading.RLock()
         self._error = error
         self._name = path.name
@@ -51,7 +52,7 @@ class Database:
             if self._connection.in_transaction:
                 yield self._connection
                 return
-            self._see_that_it_is_in_place()
+            self._refuse()
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -75,10 +76,10 @@ class Database:
         more statements.
         """
         with self._lock:
-            self._refuse_if_damaged()
-            self._see_that_it_is_in_place()
+            if self._damage is not None or not self._files.are_in_place():
+                self._refuse()
             try:
-                return int(self._connection.execute(sql, parameters).lastrowid or 0)
+                return int(self._cursor.execute(sql, parameters).lastrowid or 0)
             except sqlite3.Error as error:
                 raise self._told(error) from error
 
@@ -98,7 +99,9 @@ class Database:
         with self._lock:
             self._connection.close()
 
-    def _see_that_it_is_in_place(self) -> None:
+    def _refuse(self) -> None:
+        """Raise what is wrong, if anything is."""
+        self._refuse_if_damaged()
         if not self.is_in_place():
             # What goes into a file without a name is gone with its last reader.
             raise self._error(

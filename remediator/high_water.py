@@ -21,6 +21,7 @@ class HighWaterMark:
 
     def __init__(self, path: Path, identity: str) -> None:
         self._identity = identity
+        self._begin = f"{identity} ".encode()
         self._file = -1
         # A link that somebody else has put there is not ours to write through.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -45,7 +46,7 @@ class HighWaterMark:
     def write(self, number: int) -> None:
         """Keep *number*; a file system that refuses costs the check, not the row."""
         try:
-            os.pwrite(self._file, f"{self._identity} {number:020d}\n".encode(), 0)
+            os.pwrite(self._file, b"%b%020d\n" % (self._begin, number), 0)
         except OSError as error:
             log.debug("the high-water mark is not kept: %s", error)
 
