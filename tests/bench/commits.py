@@ -14,6 +14,8 @@ from tests.bench.report import Amount, Result, Table, at_least, number
 from tests.peers.stage import Stage
 
 _TOGETHER = 8
+# So many turns in a round: what else the disk has to do changes within a second.
+_TURNS = 8
 _UNIT = "/s"
 
 
@@ -25,13 +27,13 @@ def bench_commits(stage: Stage, pace: Pace = IN_EARNEST) -> Result:
     try:
         rounds = [
             (
-                _per_second(lambda: _write(raw, body), pace.seconds / 2),
+                _per_second(lambda: _write(raw, body), pace.seconds / _TURNS),
                 _per_second(
-                    lambda: inbox.store(body, "bench", datetime.now(UTC)), pace.seconds / 2
+                    lambda: inbox.store(body, "bench", datetime.now(UTC)), pace.seconds / _TURNS
                 ),
-                _TOGETHER * _per_second(lambda: _together(inbox, body), pace.seconds / 2),
+                _TOGETHER * _per_second(lambda: _together(inbox, body), pace.seconds / _TURNS),
             )
-            for _ in range(2 * pace.rounds)
+            for _ in range(_TURNS * pace.rounds)
         ]
     finally:
         os.close(raw)
