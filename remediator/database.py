@@ -16,6 +16,7 @@ from pathlib import Path
 
 from remediator.database_files import DatabaseFiles, make
 from remediator.errors import StoreError
+from remediator.shared_sync import SharedSync
 
 _BUSY_SECONDS = 10.0
 # A file of some gigabytes is looked through at its opening for no longer than this, by an SQLite
@@ -27,8 +28,9 @@ _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 class Database:
     """One open database; safe to share between threads, which take turns.
 
-    Once SQLite has found it damaged nothing more is read or written: what is left of it is for a
-    person to save, and what it still says is no ground to act on.
+    Once SQLite has found it damaged, or the disk has refused a sync, nothing more is read or
+    written: what is left of it is for a person to save, and what it still says is no ground to act
+    on.
     """
 
     def __init__(self, connection: sqlite3.Connection, error: type[StoreError], path: Path) -> None:
@@ -36,38 +38,70 @@ class Database:
         self._cursor = connection.cursor()
         self._lock = threading.RLock()
         self._error = error
+        self._path = path
         self._name = path.name
         self._files = DatabaseFiles(path)
-        self._damage: sqlite3.Error | None = None
-        self.after_commit: Callable[[], None] = _nothing
+        self._damage: sqlite3.Error | OSError | None = None
+        self._sync: SharedSync | None = None
+
+    def share_syncs(self, count: Callable[[], int], durable: Callable[[int], None]) -> None:
+        """Let commits of several threads wait for the disk together from now on.
+
+        *count* is asked at each commit, and *durable* told what it said once that commit, or one
+        after it, is on the disk.
+        """
+        with self._lock, self._translated():
+            self._sync = SharedSync(f"{self._path}-wal", count, durable)
+            # What SQLite still syncs itself keeps the file whole, at checkpoints; the rest we do.
+            self._connection.execute("PRAGMA synchronous = NORMAL")
 
     def is_in_place(self) -> bool:
         """Tell whether the files that were opened are still those that their paths lead to."""
         return self._files.are_in_place()
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Yield the connection inside a transaction: durable when the block ends, or nothing."""
-        with self._lock, self._translated():
-            if self._connection.in_transaction:
-                yield self._connection
-                return
-            self._refuse()
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    self._connection.execute("ROLLBACK")
-                raise
-            try:
-                self._connection.execute("COMMIT")
-            except sqlite3.Error:
-                # A full disk can leave the transaction open, and the next one would join it.
+    def transaction(self, *, waits: bool = True) -> Iterator[sqlite3.Connection]:
+        """Yield the connection inside a transaction: durable when the block ends, or nothing.
+
+        What *waits* not, where syncs are shared, is durable with the next one that does: for what
+        a crash may undo, since it is done again.
+        """
+        with self._translated():
+            with self._lock:
                 if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
-            self.after_commit()
+                    yield self._connection
+                    return
+                self._refuse()
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._connection
+                except BaseException:
+                    with contextlib.suppress(sqlite3.Error):
+                        self._connection.execute("ROLLBACK")
+                    raise
+                commit = self._commit()
+            if waits:
+                self._wait(commit)
+
+    def _commit(self) -> int:
+        """Commit; return its number for `_wait`."""
+        try:
+            self._connection.execute("COMMIT")
+        except sqlite3.Error:
+            # A full disk can leave the transaction open, and the next one would join it.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+        return self._sync.committed() if self._sync else 0
+
+    def _wait(self, commit: int) -> None:
+        try:
+            if self._sync is not None:
+                self._sync.wait(commit)
+        except OSError as error:
+            # Nobody knows what of the newest rows is on the disk, and another sync may hide it.
+            self._damage = error
+            raise self._error(f"{self._name} cannot be brought to the disk: {error}") from error
 
     def insert(self, sql: str, parameters: tuple[object, ...]) -> int:
         """Insert one row, in a transaction of its own, and return its number.
@@ -79,9 +113,14 @@ class Database:
             if self._damage is not None or not self._files.are_in_place():
                 self._refuse()
             try:
-                return int(self._cursor.execute(sql, parameters).lastrowid or 0)
+                number = int(self._cursor.execute(sql, parameters).lastrowid or 0)
             except sqlite3.Error as error:
                 raise self._told(error) from error
+            if self._sync is None:
+                return number
+            commit = self._sync.committed()
+        self._wait(commit)
+        return number
 
     def rows(self, sql: str, parameters: tuple[object, ...] = ()) -> list[sqlite3.Row]:
         """Return all rows of a query."""
@@ -98,6 +137,8 @@ class Database:
         """Close the connection; what was committed stays."""
         with self._lock:
             self._connection.close()
+            if self._sync is not None:
+                self._sync.close()
 
     def _refuse(self) -> None:
         """Raise what is wrong, if anything is."""
@@ -205,10 +246,6 @@ def moment(text: str) -> datetime:
 def maybe(parse: Callable[[str], datetime], text: str | None) -> datetime | None:
     """Return ``parse(text)``, or None for NULL."""
     return None if text is None else parse(text)
-
-
-def _nothing() -> None:
-    """Do nothing after a commit."""
 
 
 def _connect(uri: str) -> sqlite3.Connection:

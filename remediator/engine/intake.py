@@ -51,7 +51,8 @@ class Intake:
                 metrics.refused.inc()
                 log.error("delivery %s is not one: %s", stored.id, error)  # noqa: TRY400
             return
-        with self._parts.journal.transaction():
+        # What a crash takes back is still in the inbox, and is taken once more.
+        with self._parts.journal.transaction(waits=False):
             if not self._parts.journal.intake.advance(stored.id, truncated=delivery.truncated):
                 return
             for alert in delivery.alerts:

@@ -162,7 +162,7 @@ class Incidents:
         if lease is None:
             self._set_look(incident, at)
             return
-        with self._database.transaction() as connection:
+        with self._database.transaction(waits=False) as connection:
             connection.execute(
                 "UPDATE incident SET next_look_at = ? WHERE id = ? AND next_look_at = ?",
                 (stamp(at), incident, stamp(lease)),
@@ -192,7 +192,8 @@ class Incidents:
         return row["id"] if row else None
 
     def _set_look(self, incident: int, at: datetime) -> None:
-        with self._database.transaction() as connection:
+        # After a crash everything is looked at at once.
+        with self._database.transaction(waits=False) as connection:
             connection.execute(
                 "UPDATE incident SET next_look_at = ? WHERE id = ? AND closed_at IS NULL",
                 (stamp(at), incident),

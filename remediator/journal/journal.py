@@ -74,9 +74,12 @@ class Journal:
         return str(row["name"]) if row else ""
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Make all writes inside the block one: all of them durable, or none."""
-        with self._database.transaction():
+    def transaction(self, *, waits: bool = True) -> Iterator[None]:
+        """Make all writes inside the block one: all of them durable, or none.
+
+        Unless it *waits*, they are durable with the next ones that do.
+        """
+        with self._database.transaction(waits=waits):
             yield
 
     def forget(self, before: datetime, most: int) -> int:
@@ -101,8 +104,8 @@ class Journal:
             self._make_good(lost)
         elif mark.is_of_another():
             self._pause("the journal was made anew: what was done before is forgotten")
-        self._database.after_commit = lambda: mark.write(given(self._database))
-        self._database.after_commit()
+        mark.write(given(self._database))
+        self._database.share_syncs(lambda: given(self._database), mark.write)
 
     def _make_good(self, lost: int) -> None:
         with self._database.transaction() as connection:

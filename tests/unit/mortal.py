@@ -14,21 +14,25 @@ class DiedError(BaseException):
 
 
 class MortalDatabase:
-    """A database whose process dies right after its *lives*-th write, and does nothing then."""
+    """A database whose process dies right after its *lives*-th write, and does nothing then.
+
+    ``on_disk`` is what a power failure leaves of the file: writes that nobody waited for are lost.
+    """
 
     def __init__(self, database: Database, lives: int) -> None:
         self._database = database
         self._lives = lives
         self._depth = threading.local()
         self.writes = 0
+        self.on_disk = self._image()
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self, *, waits: bool = True) -> Iterator[sqlite3.Connection]:
         self._live()
         depth = getattr(self._depth, "now", 0)
         self._depth.now = depth + 1
         try:
-            with self._database.transaction() as connection:
+            with self._database.transaction(waits=waits) as connection:
                 before = connection.total_changes
                 yield connection
                 changed = connection.total_changes > before
@@ -36,6 +40,8 @@ class MortalDatabase:
             self._depth.now = depth
         if depth == 0 and changed:
             self.writes += 1
+            if waits:
+                self.on_disk = self._image()
             self._live()
 
     def rows(self, sql: str, parameters: tuple[object, ...] = ()) -> list[sqlite3.Row]:
@@ -48,6 +54,10 @@ class MortalDatabase:
 
     def close(self) -> None:
         self._database.close()
+
+    def _image(self) -> bytes:
+        with self._database.transaction() as connection:
+            return connection.serialize()
 
     def _live(self) -> None:
         if self.writes >= self._lives:

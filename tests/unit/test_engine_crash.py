@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from remediator.core.policy import Audience, Limit, Policy, Warn
+from remediator.journal.journal import FILE
 from remediator.remediations.senses import Senses
 from remediator.remediations.stop_container import StopContainer
 from tests.builders import HOUR, MINUTE, a_policy, a_rule, an_alert
@@ -20,6 +21,7 @@ from tests.unit.engine_site import EngineSite, ask, body_of, hurried, open_journ
 from tests.unit.mortal import DiedError, MortalDatabase
 
 NEVER = 10**9
+_LOOKS = "SELECT id, next_look_at FROM incident"
 
 
 class World:
@@ -64,6 +66,13 @@ class World:
         told = ask(self.folder, "SELECT count(*) FROM notice WHERE kind = 'acted'")
         waiting = ask(self.folder, "SELECT count(*) FROM notice WHERE state = 'pending'")
         return told[0][0] > 0 and waiting[0][0] == 0
+
+    def cut_the_power(self) -> None:
+        """Leave of the journal what is on the disk; the worker is dead already."""
+        path = self.folder / FILE
+        for beside in ("-wal", "-shm"):
+            path.with_name(path.name + beside).unlink(missing_ok=True)
+        path.write_bytes(self.mortal.on_disk)
 
     def live(self, lives: int = NEVER, *, rounds: int = 20) -> bool:
         """Live a worker's life, or until it dies; return whether it died."""
@@ -141,6 +150,25 @@ def test_a_crash_after_any_write_neither_repeats_nor_loses_anything(
         world.check()
 
     assert deaths == writes
+
+
+def test_a_power_failure_after_any_write_neither_repeats_nor_loses_anything(
+    tmp_path_factory: pytest.TempPathFactory, writes: int
+) -> None:
+    lost = 0
+    for number in range(1, writes + 1):
+        world = World(tmp_path_factory.mktemp("life"))
+        world.deliver()
+        assert world.live(number)
+        before = ask(world.folder, "SELECT * FROM intake"), ask(world.folder, _LOOKS)
+        world.cut_the_power()
+        after = ask(world.folder, "SELECT * FROM intake"), ask(world.folder, _LOOKS)
+        lost += before != after
+        assert not world.live()
+        world.check()
+
+    # Some of what nobody waits for was really lost, and made up for.
+    assert lost > 2
 
 
 def test_a_crash_during_the_recovery_from_a_crash_changes_nothing_either(
