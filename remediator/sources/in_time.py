@@ -21,6 +21,7 @@ from remediator.sources.docker_engine import DockerSource
 from remediator.sources.holders import HolderSource
 from remediator.sources.nvml import NvmlSource
 from remediator.sources.proc import ProcSource
+from remediator.sources.shared_answer import SharedAnswer
 
 T = TypeVar("T")
 
@@ -63,6 +64,8 @@ class DriverInTime:
     def __init__(self, driver: NvmlSource, timeout: timedelta) -> None:
         self._driver = driver
         self._in_time = InTime("the NVIDIA driver", timeout)
+        # What many look at in the same moment; the driver answers one question at a time.
+        self._readings = SharedAnswer(lambda: self._in_time.ask("", driver.readings))
 
     def gpus(self) -> tuple[Gpu, ...]:
         """Return every GPU."""
@@ -82,7 +85,7 @@ class DriverInTime:
 
     def readings(self) -> tuple[Reading, ...]:
         """Return what every slot is doing."""
-        return self._in_time.ask("", self._driver.readings)
+        return self._readings.get()
 
     def health(self, gpu_uuid: str) -> GpuHealth:
         """Return what the driver thinks of a GPU."""

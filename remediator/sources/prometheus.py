@@ -18,9 +18,12 @@ from remediator.core.observation import Fact, Report, Source, Verdict
 from remediator.core.targets import subject_of
 from remediator.errors import SourceError
 from remediator.sources.deadline import DeadlineSession, NoAnswerError
+from remediator.sources.shared_answer import SharedAnswer
 
 # More than every alert of a large site; an answer has to be held in memory.
 _LARGEST = 64 * 1024 * 1024
+# The label that tells the answers to several questions apart, which are asked as one.
+_NAME = "asked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,9 @@ class PrometheusSource:
         self._url = url
         self._freshness = freshness
         self._session = DeadlineSession(timeout.total_seconds(), _LARGEST)
+        # All of them, whichever one is asked about: many are, in the same moment.
+        self._alerts = SharedAnswer(lambda: self._get("/api/v1/alerts").get("alerts", []))
+        self._skew = SharedAnswer(lambda: self._skew_of(self.value("vector(time())")))
 
     def confirm(
         self, alert: Alert, now: datetime, *, exporter_must_answer: bool = True
@@ -87,7 +93,7 @@ class PrometheusSource:
     ) -> list[tuple[Mapping[str, str], list[Sample]]]:
         """Return the raw samples of the last *window* by series, or raise SourceError."""
         result = self._query(f"{selector}[{max(1, round(window.total_seconds()))}s]")
-        skew = self._skew()
+        skew = self._skew.get()
         with self._making_sense():
             return [
                 (
@@ -102,6 +108,18 @@ class PrometheusSource:
         with self._making_sense():
             values = [float(series["value"][1]) for series in self._query(expression)]
         return max(values, default=None)
+
+    def _values(self, expressions: Mapping[str, str]) -> dict[str, float]:
+        """Return the largest value of each expression that has a result, by one question."""
+        asked = (
+            f'label_replace(max({expression}), "{_NAME}", "{name}", "", "")'
+            for name, expression in expressions.items()
+        )
+        with self._making_sense():
+            return {
+                str(series["metric"][_NAME]): float(series["value"][1])
+                for series in self._query(" or ".join(asked))
+            }
 
     @contextlib.contextmanager
     def _making_sense(self) -> Iterator[None]:
@@ -119,7 +137,7 @@ class PrometheusSource:
         labels that say what it is about must be Prometheus's own: added ones would aim it anew.
         """
         wanted = alert.labels
-        for candidate in self._get("/api/v1/alerts").get("alerts", []):
+        for candidate in self._alerts.get():
             labels = candidate.get("labels", {})
             if (
                 labels.get("alertname") == alert.name
@@ -140,11 +158,15 @@ class PrometheusSource:
     ) -> Confirmation:
         own_labels = found["labels"]
         series = f"ALERTS{selector({**own_labels, 'alertstate': 'firing'})}"
-        seconds = self.value(f"time() - timestamp({series})")
-        if seconds is None or active_since is None:
+        asked = {"age": f"time() - timestamp({series})", "clock": "vector(time())"}
+        instance = own_labels.get("instance")
+        if instance:
+            asked["up"] = f"up{selector({'instance': instance})}"
+        told = self._values(asked)
+        if "age" not in told or active_since is None:
             return _answer(Verdict.SILENT, f"{alert.name} has not been evaluated lately")
-        age = timedelta(seconds=seconds)
-        active_since += self._skew()
+        age = timedelta(seconds=told["age"])
+        active_since += self._skew_of(told.get("clock"))
         facts: dict[str, Fact] = {
             "value": _number(found.get("value")),
             "active_since": active_since.isoformat(),
@@ -153,10 +175,8 @@ class PrometheusSource:
         if age > self._freshness:
             says = f"{alert.name} was last evaluated {humanize(age)} ago"
             return _answer(Verdict.SILENT, says, facts)
-        instance = own_labels.get("instance")
         if instance:
-            up = self.value(f"up{selector({'instance': instance})}")
-            facts["up"] = up
+            up = facts["up"] = told.get("up")
             if up != 1 and exporter_must_answer:
                 says = f"the exporter {instance} is down: what it said before proves nothing"
                 return _answer(Verdict.SILENT, says, facts)
@@ -171,9 +191,8 @@ class PrometheusSource:
             own_labels,
         )
 
-    def _skew(self) -> timedelta:
-        """Return by how much this machine's clock is ahead of Prometheus's."""
-        seconds = self.value("vector(time())")
+    def _skew_of(self, seconds: float | None) -> timedelta:
+        """Return by how much this machine's clock is ahead of Prometheus's, which just said so."""
         if seconds is None:
             raise SourceError(f"Prometheus at {self._url} does not tell the time")
         with self._making_sense():
