@@ -1,7 +1,7 @@
 """See whether a container is idle: what Prometheus, Docker, NVML and the kernel say of it now."""
 
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -12,7 +12,6 @@ from remediator.core.gpu_claims import resolve, unresolved
 from remediator.core.gpus import GpuSlot, LostReading, Reading
 from remediator.core.idleness import NETWORK_WINDOW, Activity, SlotUse, judge_idle
 from remediator.core.lifecycle import keep_alive_until, may_idle_because
-from remediator.core.limits import Limits
 from remediator.core.observation import Fact, Observation, Report, Source, Verdict
 from remediator.core.targets import Container
 from remediator.errors import SourceError
@@ -24,13 +23,16 @@ from remediator.remediations.named_container import (
     without_target,
 )
 from remediator.remediations.senses import LimitsInForce, Senses
-from remediator.sources.prometheus import Sample, selector
+from remediator.sources.prometheus import Confirmation, Sample, selector
+
+# The labels of one counter, and its samples.
+Series = tuple[Mapping[str, str], list[Sample]]
 
 # CPU and network are averaged over at least this long: a shorter stretch says nothing.
 _SHORTEST_MEASURE = timedelta(seconds=3)
 _SAMPLES_WITHIN = timedelta(minutes=2)
-# Two for each thread that looks at an incident, of which there are eight.
-_ASKERS = 16
+# Three for each thread that looks at an incident, of which there are eight.
+_ASKERS = 24
 _MPS = "nvidia-cuda-mps"
 _COUNTERS = (
     "ds01_container_cpu_usage_seconds_total",
@@ -53,24 +55,27 @@ class IdleContainer:
         They are asked side by side: none depends on another, and each takes its time to answer.
         """
         confirming = self._askers.submit(self._senses.prometheus.confirm, alert, now)
+        reading = self._askers.submit(self._senses.driver.readings)
+        scraping = self._askers.submit(self._scraped, alert.labels.get("container_id", ""))
         found = self._containers.find(alert, now)
         if isinstance(found, Report):
             return without_target(now, confirming.result(), found)
         facts = found.facts
-        judging = self._askers.submit(self._judge_activity, facts, found.limits, now)
+        if not facts.is_running:
+            # What does not run does nothing, whatever they answer.
+            return _not_running(found, confirming.result(), now)
+        exempt, unseen = self._exemption(found, now)
+        nvml, context = self._judge_activity(found, reading, scraping, now)
         confirmation = confirming.result()
         docker = found.with_good_limits(judge_running(facts, confirmation.active_since))
-        exempt = None
-        if docker.verdict is Verdict.AGREES:
-            try:
-                exempt = self._exemption(found, now)
-            except SourceError as error:
-                docker = Report(Source.DOCKER, Verdict.SILENT, str(error))
-        nvml, context = judging.result()
+        if docker.verdict is not Verdict.AGREES:
+            exempt = None
+        elif unseen:
+            docker = Report(Source.DOCKER, Verdict.SILENT, unseen)
         return observation_of(
             found,
             confirmation,
-            Container(facts.id, facts.started_at) if facts.started_at else None,
+            _target_of(facts),
             docker,
             nvml,
             now=now,
@@ -83,22 +88,32 @@ class IdleContainer:
             },
         )
 
-    def _exemption(self, found: Found, now: datetime) -> str | None:
+    def _exemption(self, found: Found, now: datetime) -> tuple[str | None, str]:
+        """Return why it is exempt, and why that cannot be told."""
         because = found.infrastructure or may_idle_because(found.limits)
         if because is not None:
-            return because
-        times = self._senses.engine.keep_alive_at(found.facts)
+            return because, ""
+        try:
+            times = self._senses.engine.keep_alive_at(found.facts)
+        except SourceError as error:
+            return None, str(error)
         until = keep_alive_until(*times, found.limits) if times else now
         if until > now:
-            return f"/workspace/.keep-alive keeps it for another {humanize(until - now)}"
-        return None
+            return f"/workspace/.keep-alive keeps it for another {humanize(until - now)}", ""
+        return None, ""
 
     def _judge_activity(
-        self, facts: ContainerFacts, limits: Limits, now: datetime
+        self,
+        found: Found,
+        reading: Future[tuple[Reading, ...]],
+        scraping: Future[list[Series]],
+        now: datetime,
     ) -> tuple[Report, dict[str, Fact]]:
+        facts = found.facts
         try:
-            uses = self._slot_uses(facts)
-            judgement = judge_idle(self._activity(facts, uses, now), limits)
+            uses = self._slot_uses(facts, reading.result())
+            activity = self._activity(facts, uses, scraping, now)
+            judgement = judge_idle(activity, found.limits)
         except SourceError as error:
             return Report(Source.NVML, Verdict.SILENT, str(error)), {}
         report = Report(Source.NVML, judgement.verdict, judgement.says, judgement.facts)
@@ -108,12 +123,11 @@ class IdleContainer:
             "gpu_watts": ", ".join(_as_text(use.watts) for use in uses),
         }
 
-    def _slot_uses(self, facts: ContainerFacts) -> tuple[SlotUse, ...]:
+    def _slot_uses(self, facts: ContainerFacts, readings: Sequence[Reading]) -> tuple[SlotUse, ...]:
         """Return the container's use of every slot that it claims or has a process on.
 
         Where nobody knows which GPU Docker chose, it may be one that does not answer.
         """
-        readings = self._senses.driver.readings()
         slots = [reading.slot for reading in readings]
         missing = unresolved(facts.claims, slots)
         if missing or not slots:
@@ -174,20 +188,26 @@ class IdleContainer:
         )
         return None if ratio is None else 100 * ratio
 
+    def _scraped(self, container_id: str) -> list[Series]:
+        """Return what was scraped of its counters lately."""
+        series = selector({"container_id": container_id})[1:-1]
+        names = "|".join(_COUNTERS)
+        return self._senses.prometheus.samples(f'{{__name__=~"{names}",{series}}}', _SAMPLES_WITHIN)
+
     def _activity(
-        self, facts: ContainerFacts, uses: tuple[SlotUse, ...], now: datetime
+        self,
+        facts: ContainerFacts,
+        uses: tuple[SlotUse, ...],
+        scraping: Future[list[Series]],
+        now: datetime,
     ) -> Activity:
         """Return what it does now: counters read here, compared with those scraped before."""
         kernel = self._senses.kernel
         cpu = kernel.cpu_seconds(facts.pid, facts.id)
         network = kernel.network_bytes(facts.pid)
-        series = selector({"container_id": facts.id})[1:-1]
-        names = "|".join(_COUNTERS)
-        scraped = self._senses.prometheus.samples(
-            f'{{__name__=~"{names}",{series}}}', _SAMPLES_WITHIN
-        )
         before = {
-            labels.get("__name__", ""): _baseline(samples, now) for labels, samples in scraped
+            labels.get("__name__", ""): _baseline(samples, now)
+            for labels, samples in scraping.result()
         }
         measured, cpu_rate = _rate(cpu, before.get(_COUNTERS[0]), now)
         rates = [
@@ -201,6 +221,16 @@ class IdleContainer:
             network_bytes=_sum(rates),
             host_network=facts.network_mode == "host",
         )
+
+
+def _not_running(found: Found, confirmation: Confirmation, now: datetime) -> Observation:
+    docker = judge_running(found.facts, confirmation.active_since)
+    target = _target_of(found.facts)
+    return observation_of(found, confirmation, target, docker, now=now, exempt=None, context={})
+
+
+def _target_of(facts: ContainerFacts) -> Container | None:
+    return Container(facts.id, facts.started_at) if facts.started_at else None
 
 
 def _with_returns(use: SlotUse, slot: GpuSlot, is_claimed: bool) -> SlotUse:
