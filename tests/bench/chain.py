@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,8 @@ FOR_SECONDS = 2
 _GPUS = 8
 # It exits on SIGTERM at once: what is measured is the way there.
 COMMAND = ("sh", "-c", "trap 'exit 0' TERM; sleep 1000000 & wait")
+# As it is unless somebody sets it; what is on trial in tests looks again after a second.
+DEFAULTS = {"recheck": "15s"}
 _JOB = "bench"
 _BARE = """
 import sys
@@ -177,12 +179,14 @@ class Chain:
 
 
 @contextlib.contextmanager
-def started_chain(stage: Stage, *, wired: bool) -> Iterator[Chain]:
+def started_chain(
+    stage: Stage, *, wired: bool, settings: Mapping[str, Any] | None = None
+) -> Iterator[Chain]:
     """Start both chains; if *wired*, Prometheus hands its alerts to Alertmanager itself."""
     engine = stage.docker_engine()
     with GpuHost(gpus=_GPUS) as gpus:
         site = Site(
-            stage, engine, gpus, policy=_POLICY, limits={}, more_settings={"recheck": "1s"}
+            stage, engine, gpus, policy=_POLICY, limits={}, more_settings=settings or {}
         ).prepare()
         alertmanager = stage.alertmanager(config=_routes(site, _bare_app(stage, engine)))
         metric, client = IdleMetric(), engine.client()

@@ -4,7 +4,7 @@ import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.bench.chain import Chain, started_chain
+from tests.bench.chain import DEFAULTS, Chain, started_chain
 from tests.bench.pace import IN_EARNEST, Pace
 from tests.bench.report import Amount, Result, Table, at_least, number
 from tests.peers.stage import Stage
@@ -18,7 +18,7 @@ _GRACE_SECONDS = 30
 def bench_mass(stage: Stage, pace: Pace = IN_EARNEST) -> Result:
     """Measure from the first request, or alert, to the last death."""
     count, rounds = pace.of(_CONTAINERS), max(1, pace.rounds - 1)
-    with started_chain(stage, wired=False) as chain:
+    with started_chain(stage, wired=False, settings=DEFAULTS) as chain:
         found = [(_by_sdk(chain, count), _by_alerts(chain, count)) for _ in range(rounds)]
     raw, ours = (count / statistics.median(times) for times in zip(*found, strict=True))
     table = Table(

@@ -3,7 +3,7 @@
 import statistics
 import time
 
-from tests.bench.chain import BARE, FOR_SECONDS, OURS, started_chain
+from tests.bench.chain import BARE, DEFAULTS, FOR_SECONDS, OURS, started_chain
 from tests.bench.pace import IN_EARNEST, Pace
 from tests.bench.report import Amount, Result, Table, at_most, below, number
 from tests.bench.timing import percentile
@@ -16,7 +16,7 @@ _APART_SECONDS = 1.37
 
 def bench_reaction(stage: Stage, pace: Pace = IN_EARNEST) -> Result:
     """Post alerts that fire in Prometheus to Alertmanager, the two chains in turns."""
-    with started_chain(stage, wired=False) as chain:
+    with started_chain(stage, wired=False, settings=DEFAULTS) as chain:
         count = pace.of(_ALERTS)
         ids = chain.crowd.start(2 * count)
         ours, bare = ids[:count], ids[count:]
