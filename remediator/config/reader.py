@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import yaml
 
-from remediator.core.durations import parse_duration
+from remediator.core.durations import format_duration, parse_duration
 from remediator.errors import ConfigError, Problem
 
 T = TypeVar("T")
@@ -125,13 +125,22 @@ class Reader:
             self.report(node, path, f'unknown {what} "{text}"{hint}')
         return text if text in names else names[0]
 
-    def duration(self, node: yaml.Node, path: str) -> timedelta:
-        """Return a duration such as ``10m``."""
+    def duration(
+        self, node: yaml.Node, path: str, least: timedelta = timedelta(), because: str = ""
+    ) -> timedelta:
+        """Return a duration such as ``10m``, of at least *least*; *because* says why."""
         if is_number(node):
             # An unquoted 10:30 is 630 to YAML 1.1, and 5 could be seconds or minutes.
             self.report(node, path, f"a duration needs a unit: 30s, 10m or 1h30m, not {_raw(node)}")
             return timedelta()
-        return self.parsed(node, path, parse_duration, timedelta())
+
+        def parse(text: str) -> timedelta:
+            duration = parse_duration(text)
+            if duration < least:
+                raise ValueError(f"must be at least {format_duration(least)}, not {text}{because}")
+            return duration
+
+        return self.parsed(node, path, parse, timedelta())
 
     def boolean(self, node: yaml.Node, path: str) -> bool:
         """Return true or false."""

@@ -65,7 +65,6 @@ class MailSettings:
 
 # What the units read, so that commands without a word about it mean the same installation.
 USUAL_FILE = Path("/etc/remediator/settings.yaml")
-_LEAST_KEPT = timedelta(days=60)
 _DIGEST = DigestRule()
 # What keeps a GPU open and can be stopped for a while, in the order in which it is stopped:
 # exporters before the engine that they ask (mig-parted's hooks.sh, and NVIDIA's packages). Not
@@ -255,6 +254,11 @@ def _url(reader: Reader, node: yaml.Node, path: str) -> str:
     return reader.parsed(node, path, parse_url, "")
 
 
+def _lasting(least: timedelta, because: str = "") -> Read:
+    """Return what reads a duration of at least *least*."""
+    return lambda reader, node, path: reader.duration(node, path, least, because)
+
+
 def _at_least_one(reader: Reader, node: yaml.Node, path: str) -> int:
     return reader.integer(node, path, least=1)
 
@@ -275,6 +279,13 @@ def _mail(reader: Reader, node: yaml.Node, path: str) -> MailSettings:
     return replace(MailSettings(), **values)  # type: ignore[arg-type]
 
 
+# Without time for an answer there is none, and without a pause there is nothing but looking.
+_SOME_TIME = _lasting(timedelta(milliseconds=100))
+_A_SECOND = _lasting(timedelta(seconds=1))
+# No limit of a policy may forget an attempt, and no delivery may go that a crash has taken again.
+_KEPT_INCIDENTS = _lasting(timedelta(days=60), ": attempts count for up to 31 days")
+_KEPT_DELIVERIES = _lasting(timedelta(hours=1), ": a crash may have them taken again")
+
 MAIL_FIELDS: Mapping[str, tuple[str, Read]] = {
     "host": ("host", Reader.text),
     "port": ("port", _port),
@@ -287,16 +298,8 @@ MAIL_FIELDS: Mapping[str, tuple[str, Read]] = {
     "passwd_domain": ("passwd_domain", _domain),
     "users": ("users", _pairs),
     "admins": ("admins", _texts),
-    "timeout": ("timeout", Reader.duration),
+    "timeout": ("timeout", _SOME_TIME),
 }
-
-
-def _long_enough(reader: Reader, node: yaml.Node, path: str) -> timedelta:
-    """Return for how long to keep incidents: no limit of a policy may forget an attempt."""
-    keep = reader.duration(node, path)
-    if keep < _LEAST_KEPT:
-        reader.report(node, path, "must be at least 60d: attempts count for up to 31 days")
-    return keep
 
 
 SETTINGS_FIELDS: Mapping[str, tuple[str, Read]] = {
@@ -323,22 +326,22 @@ SETTINGS_FIELDS: Mapping[str, tuple[str, Read]] = {
     "link_key_file": ("link_key_file", _path),
     "largest_body": ("largest_body", _at_least_one),
     "prometheus_url": ("prometheus_url", _url),
-    "prometheus_timeout": ("prometheus_timeout", Reader.duration),
-    "prometheus_freshness": ("prometheus_freshness", Reader.duration),
+    "prometheus_timeout": ("prometheus_timeout", _SOME_TIME),
+    "prometheus_freshness": ("prometheus_freshness", _A_SECOND),
     "alertmanager_url": ("alertmanager_url", _url),
     "docker_host": ("docker_host", Reader.text),
-    "docker_timeout": ("docker_timeout", Reader.duration),
-    "recheck": ("recheck", Reader.duration),
+    "docker_timeout": ("docker_timeout", _SOME_TIME),
+    "recheck": ("recheck", _A_SECOND),
     "workers": ("workers", _at_least_one),
-    "keep_incidents": ("keep_incidents", _long_enough),
-    "keep_deliveries": ("keep_deliveries", Reader.duration),
+    "keep_incidents": ("keep_incidents", _KEPT_INCIDENTS),
+    "keep_deliveries": ("keep_deliveries", _KEPT_DELIVERIES),
     "wall": ("wall", _one_of("owner", "everyone", "off")),
     "mail": ("mail", _mail),
     "page": ("page", read_page),
     "digest": ("digest", read_digest),
     "templates_dir": ("templates_dir", _path),
     "chat_urls_file": ("chat_urls_file", _path),
-    "chat_timeout": ("chat_timeout", Reader.duration),
+    "chat_timeout": ("chat_timeout", _SOME_TIME),
 }
 
 

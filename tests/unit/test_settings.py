@@ -193,6 +193,13 @@ def test_a_bad_variable_is_named(variable: str, text: str) -> None:
         ("workers: 0", "1:10: workers: must be at least 1, not 0"),
         ("largest_body: 0", "1:15: largest_body: must be at least 1, not 0"),
         ("recheck: 15", "1:10: recheck: a duration needs a unit"),
+        ("recheck: 0s", "1:10: recheck: must be at least 1s, not 0s"),
+        ("prometheus_timeout: 0", "1:21: prometheus_timeout: must be at least 100ms, not 0"),
+        ("docker_timeout: 99ms", "1:17: docker_timeout: must be at least 100ms, not 99ms"),
+        (
+            "keep_deliveries: 5m",
+            "1:18: keep_deliveries: must be at least 1h, not 5m: a crash may have them taken again",
+        ),
         ("mail: {port: x}", '1:14: mail.port: expected a whole number, got "x"'),
         ("mail: {port: 0}", "1:14: mail.port: must be at least 1, not 0"),
         ("mail: {port: 65536}", "1:14: mail.port: must be at most 65535, not 65536"),
