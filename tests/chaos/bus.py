@@ -1,5 +1,6 @@
 """D-Bus goes away while systemd restarts a unit that Remediator asked it to."""
 
+import itertools
 from typing import Any
 
 import yaml
@@ -23,9 +24,14 @@ class BusRestarted:
     idle = 1
     task = "idle"
 
+    def __init__(self) -> None:
+        self._strikes = itertools.count(1)
+
     def strike(self, world: World) -> None:
         """Kill the bus while the unit stops: it has to be restarted, and only once."""
-        with Stage(world.stage.folder / "bus") as stage, GpuHost(1) as gpus:
+        # Of its own each time: what an earlier journal tells holds the next restart back.
+        folder = world.stage.folder / f"bus-{next(self._strikes)}"
+        with Stage(folder) as stage, GpuHost(1) as gpus:
             host = stage.systemd_host(world.engine)
             exporter = DcgmUnit(world.engine, host, [gpus.uuid(0)])
             exporter.install(options="ExecStop=/bin/sleep 2")
