@@ -1,7 +1,6 @@
 """Open SQLite the one way this project does: WAL, every commit on the disk before it returns.
 
-Each database has one writing program. A schema is a list of migrations; ``user_version`` says
-how many have been applied.
+Each database has one writing program.
 """
 
 import contextlib
@@ -11,10 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 
 from remediator.database_files import DatabaseFiles, make
+from remediator.database_schema import check_version, migrate
 from remediator.errors import StoreError
 from remediator.shared_sync import SharedSync
 
@@ -199,7 +198,7 @@ def open_writer(
             connection.execute("PRAGMA foreign_keys = ON")
             if shape.look_bytes is None or path.stat().st_size <= shape.look_bytes:
                 _look_through(connection)
-            _migrate(connection, package)
+            migrate(connection, package)
         except sqlite3.Error:
             # A migration that failed may have left its transaction open, and with it the lock.
             connection.close()
@@ -229,7 +228,7 @@ def open_reader(
         if not trusted:
             connection.execute("PRAGMA trusted_schema = OFF")
         if package is not None:
-            _check_version(connection, path, package, error)
+            check_version(connection, path, package, error)
     return Database(connection, error, path)
 
 
@@ -281,43 +280,6 @@ def _look_through(connection: sqlite3.Connection) -> None:
         connection.set_progress_handler(None, 0)
     if found != "ok":
         raise sqlite3.DatabaseError(f"database disk image is malformed: {' '.join(found.split())}")
-
-
-def _check_version(
-    connection: sqlite3.Connection, path: Path, package: str, error: type[StoreError]
-) -> None:
-    version, newest = _version(connection), len(_migrations(package))
-    if version < newest:
-        connection.close()
-        raise error(
-            f"{path} has schema version {version}, {newest} is needed:"
-            " restart the program that writes it"
-        )
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _migrations(package: str) -> list[str]:
-    """Return the scripts ``schema/001.sql``, ``schema/002.sql``, … in order."""
-    files = sorted(
-        (file for file in resources.files(package).joinpath("schema").iterdir()),
-        key=lambda file: file.name,
-    )
-    return [file.read_text(encoding="utf-8") for file in files if file.name.endswith(".sql")]
-
-
-def _migrate(connection: sqlite3.Connection, package: str) -> None:
-    """Apply the migrations that are still missing."""
-    migrations = _migrations(package)
-    version = _version(connection)
-    if version > len(migrations):
-        raise sqlite3.DatabaseError(
-            f"schema version {version} is newer than this program's {len(migrations)}"
-        )
-    for number, script in enumerate(migrations[version:], start=version + 1):
-        connection.executescript(f"BEGIN;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
 
 
 @contextlib.contextmanager
