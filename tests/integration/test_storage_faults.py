@@ -260,7 +260,10 @@ def test_a_damaged_journal_stops_the_worker_until_the_backup_is_in_its_place(
 def test_a_damaged_inbox_acknowledges_nothing_until_a_new_one_is_in_its_place(
     site: Site, how: Callable[[Path], None], message: str
 ) -> None:
+    # What it reads between the change and the damage it would keep in its memory.
+    site.worker.freeze()
     damage(site.inbox, how)
+    site.worker.thaw()
     assert [site.post("never") for _ in range(3)] == [503] * 3
     assert site.says(f"no delivery can be taken: inbox.db: {message}", site.receiver.daemon)()
     eventually(site.says(f"no delivery can be taken yet: inbox.db: {message}"), 15, "both say so")
