@@ -161,7 +161,7 @@ def _usual(wanted: Wanted, timings: dict[str, Timing]) -> Timing:
     if wanted.step is not None:
         return Timing(max(1, round(wanted.step / _MILLISECOND)))
     intervals = [timing.interval for timing in timings.values()]
-    return Timing(max(set(intervals), key=intervals.count) if intervals else 30_000)
+    return Timing(max(sorted(set(intervals)), key=intervals.count) if intervals else 30_000)
 
 
 def _plan(

@@ -114,6 +114,7 @@ def world(
         prometheus = module_stage.prometheus(
             RULE_FILES,
             {"ds01-exporter": [exporter], "dcgm-exporter": [dcgm.address, second.address]},
+            rule_interval="1s",
             waits="2s",
         )
         prometheus.add_target("prometheus", prometheus.address)

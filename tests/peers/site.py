@@ -170,6 +170,7 @@ class Site:
             sorted((ROOT / "alert_rules").glob("*.yml")),
             {"ds01-exporter": [exporter], **self.scrape},
             alertmanagers=[alertmanager.address for alertmanager in alertmanagers],
+            rule_interval="1s",
             waits=self.waits,
         )
         self.prometheus_url = prometheus.url

@@ -107,7 +107,7 @@ def test_without_files_what_is_configured_is_checked(
 
     code, told = check(capsys, *flags, "--prometheus-config", PROMETHEUS)
 
-    assert (code, told) == (0, "16 files: nothing found\n")
+    assert (code, told) == (0, "17 files: nothing found\n")
 
 
 def test_a_policy_that_is_not_there_is_told(
