@@ -32,6 +32,8 @@ _PROFILES = ("1g.10gb", "2g.20gb", "3g.40gb")
 _CONTAINERS_PER_USER = 4
 _GIB = 2**30
 _BORN = time.time() - 6 * 3600
+# What only an instance of a GPU in MIG mode has.
+_MIG_ONLY = frozenset({"ds01_mig_slot_info"})
 # Families that are there for what is wrong, and so have no rows here; all jobs but ours, too.
 _NOTHING_WRONG = frozenset(
     {
@@ -116,6 +118,11 @@ def kind_of(family: Family) -> str:
     return "user" if labels & {"user", "group"} else "host"
 
 
+def has(family: Family, thing: Thing) -> bool:
+    """Whether a thing of the family's kind has a row of it."""
+    return family.name not in _MIG_ONLY or bool(thing.labels["GPU_I_ID"])
+
+
 def all_families() -> list[Family]:
     """Return every family of the exporter that has rows on a healthy host."""
     found = [family for family in vars(families).values() if isinstance(family, Family)]
@@ -174,7 +181,7 @@ def page_of(host: int, *, dcgm: bool) -> Callable[[], Iterable[FilledFamily]]:
             rows = {
                 tuple(thing.labels.get(label, "") for label in family.labels): thing
                 for thing in things
-                if thing.kind == kind
+                if thing.kind == kind and has(family, thing)
             }
             yield family.of((key, value_of(family.name, thing, now)) for key, thing in rows.items())
 
