@@ -111,6 +111,9 @@ def processes_naming(text: str) -> list[int]:
 
 # Bridges
 
+# NET_ADDR_SET of linux/netdevice.h, for a hardware address.
+_SET_BY_HAND = 3
+
 
 def test_engines_that_start_at_the_same_moment_get_networks_of_their_own() -> None:
     with ThreadPoolExecutor() as pool:
@@ -119,12 +122,18 @@ def test_engines_that_start_at_the_same_moment_get_networks_of_their_own() -> No
         if len(made) < 6:
             raise PeerMissingError("this machine lets nobody make a bridge")
         networks = {tuple(_networks_of(bridge)) for bridge in made}
+        kept = {_assigned(bridge) for bridge in made}
     finally:
         for bridge in made:
             bridge.remove()
 
     assert len({bridge.name for bridge in made}) == 6
     assert len(networks) == 6
+    assert kept == {_SET_BY_HAND}, "otherwise it changes with the containers that come and go"
+
+
+def _assigned(bridge: Bridge) -> int:
+    return int(Path(f"/sys/class/net/{bridge.name}/addr_assign_type").read_text())
 
 
 def _networks_of(bridge: Bridge) -> list[str]:

@@ -260,9 +260,13 @@ class Bridge:
             if not _busybox("ip", "link", "add", bridge.name, "type", "bridge"):
                 return None
             number = next(n for n in range(256) if f"10.213.{n}." not in _addresses_in_use())
-            address = f"10.213.{number}.1/24"
-            if _busybox("ip", "addr", "add", address, "dev", bridge.name) and _busybox(
-                "ip", "link", "set", bridge.name, "up"
+            # An address of its own: that of a port, which Linux takes otherwise, goes with the
+            # port, and containers that remember it reach nobody until they ask again.
+            hardware = f"02:42:0a:d5:{number:02x}:01"
+            if (
+                _busybox("ip", "link", "set", bridge.name, "address", hardware)
+                and _busybox("ip", "addr", "add", f"10.213.{number}.1/24", "dev", bridge.name)
+                and _busybox("ip", "link", "set", bridge.name, "up")
             ):
                 return bridge
             bridge.remove()
