@@ -1,5 +1,6 @@
 """What the engine and the hands promise, kept by Docker and by the fake alike."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -7,6 +8,7 @@ from typing import Any, Protocol
 
 import pytest
 from docker import DockerClient
+from docker.errors import NotFound
 
 from remediator.actuators.containers import ContainerActuator
 from remediator.core.gpu_claims import GpuClaims
@@ -73,8 +75,11 @@ class RealRig:
         return str(made.id)
 
     def end(self, container_id: str) -> None:
-        self.client.containers.get(container_id).kill("TERM")
-        self.client.containers.get(container_id).wait()
+        container = self.client.containers.get(container_id)
+        container.kill("TERM")
+        # One that is removed when it ends may be gone before anybody waits for its end.
+        with contextlib.suppress(NotFound):
+            container.wait()
 
     def restart(self, container_id: str) -> None:
         self.client.containers.get(container_id).restart(timeout=0)
