@@ -191,9 +191,11 @@ def test_what_is_still_stopping_when_it_is_killed_is_brought_back(
             *("1000", "slowstop"),
         ]
     )
-    eventually(lambda: state(host, "slowstop").active == "deactivating", 10, "it is stopping")
-    child.kill()
-    child.wait()
+    try:
+        eventually(lambda: state(host, "slowstop").active == "deactivating", 10, "it is stopping")
+    finally:
+        child.kill()
+        child.wait()
 
     assert a_quiesce(host.bus_address, folder, ("slowstop",)).recover() == {}
 

@@ -20,10 +20,8 @@ UNITS = {
     # Starting it plainly would start wanted.service as well.
     "wanting.service": f"[Unit]\nWants=wanted.service\n[Service]\n{_FOREVER}",
     "wanted.service": f"[Service]\n{_FOREVER}",
-    "slowstop.service": """\
-        [Service]
-        ExecStart=/bin/sh -c 'trap "sleep 2; exit 0" TERM; while :; do sleep 0.1; done'
-        TimeoutStopSec=10""",
+    # systemd itself waits for this: no trap that a stop right after the start would come before.
+    "slowstop.service": f"[Service]\n{_FOREVER}\nExecStop=/bin/sleep 3\nTimeoutStopSec=10",
     "hungstop.service": """\
         [Service]
         ExecStart=/bin/sh -c 'trap "" TERM; while :; do sleep 0.1; done'
