@@ -21,7 +21,7 @@ UNITS = {
     "wanting.service": f"[Unit]\nWants=wanted.service\n[Service]\n{_FOREVER}",
     "wanted.service": f"[Service]\n{_FOREVER}",
     # systemd itself waits for this: no trap that a stop right after the start would come before.
-    "slowstop.service": f"[Service]\n{_FOREVER}\nExecStop=/bin/sleep 3\nTimeoutStopSec=10",
+    "slowstop.service": f"[Service]\n{_FOREVER}\nExecStop=/bin/sleep 5\nTimeoutStopSec=10",
     "hungstop.service": """\
         [Service]
         ExecStart=/bin/sh -c 'trap "" TERM; while :; do sleep 0.1; done'
