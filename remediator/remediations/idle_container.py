@@ -13,13 +13,13 @@ from remediator.core.gpus import GpuSlot, LostReading, Reading
 from remediator.core.idleness import NETWORK_WINDOW, Activity, SlotUse, judge_idle
 from remediator.core.lifecycle import keep_alive_until, may_idle_because
 from remediator.core.observation import Fact, Observation, Report, Source, Verdict
-from remediator.core.targets import Container
 from remediator.errors import SourceError
 from remediator.remediations.named_container import (
     Found,
     NamedContainers,
     judge_running,
     observation_of,
+    run_of,
     without_target,
 )
 from remediator.remediations.senses import LimitsInForce, Senses
@@ -75,7 +75,7 @@ class IdleContainer:
         return observation_of(
             found,
             confirmation,
-            _target_of(facts),
+            run_of(facts),
             docker,
             nvml,
             now=now,
@@ -225,12 +225,8 @@ class IdleContainer:
 
 def _not_running(found: Found, confirmation: Confirmation, now: datetime) -> Observation:
     docker = judge_running(found.facts, confirmation.active_since)
-    target = _target_of(found.facts)
+    target = run_of(found.facts)
     return observation_of(found, confirmation, target, docker, now=now, exempt=None, context={})
-
-
-def _target_of(facts: ContainerFacts) -> Container | None:
-    return Container(facts.id, facts.started_at) if facts.started_at else None
 
 
 def _with_returns(use: SlotUse, slot: GpuSlot, is_claimed: bool) -> SlotUse:

@@ -13,7 +13,7 @@ from remediator.core.lifecycle import is_infrastructure
 from remediator.core.limits import Limits
 from remediator.core.observation import Fact, Observation, Report, Source, Verdict
 from remediator.core.ownership import Owner, container_type_of, interface_of, owner_of
-from remediator.core.targets import Target
+from remediator.core.targets import Container, Target
 from remediator.errors import SourceError, TargetGoneError
 from remediator.remediations.senses import LimitsInForce, Senses
 from remediator.sources.prometheus import Confirmation
@@ -141,6 +141,11 @@ def known_of(facts: ContainerFacts) -> dict[str, Fact]:
         "state": facts.state,
         "started_at": facts.started_at.isoformat() if facts.started_at else None,
     }
+
+
+def run_of(facts: ContainerFacts) -> Container | None:
+    """Return the very run of a container that may be acted on, None if it never ran."""
+    return Container(facts.id, facts.started_at) if facts.started_at else None
 
 
 def judge_running(facts: ContainerFacts, active_since: datetime | None) -> Report:

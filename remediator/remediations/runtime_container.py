@@ -10,13 +10,13 @@ from remediator.core.alerts import Alert
 from remediator.core.durations import humanize
 from remediator.core.lifecycle import may_run_because
 from remediator.core.observation import Observation, Report, Source, Verdict
-from remediator.core.targets import Container
 from remediator.remediations.named_container import (
     Found,
     NamedContainers,
     judge_running,
     known_of,
     observation_of,
+    run_of,
     slots_of,
     without_target,
 )
@@ -46,7 +46,7 @@ class RuntimeContainer:
         return observation_of(
             found,
             confirmation,
-            Container(facts.id, facts.started_at) if facts.started_at else None,
+            run_of(facts),
             docker,
             now=now,
             exempt=exempt,

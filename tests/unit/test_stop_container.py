@@ -150,7 +150,7 @@ def test_a_container_that_does_not_run_is_gone(
 
     seen = look(host, stop, container)
 
-    # What it does is asked of nobody: who does not answer that must not hide that it is gone.
+    # Who does not tell what it does must not hide that it is gone.
     assert verdicts(seen) == {Source.PROMETHEUS: Verdict.AGREES, Source.DOCKER: Verdict.GONE}
 
 
