@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import smtplib
+import socket
 import ssl
 import subprocess
 import sys
@@ -21,10 +22,11 @@ import requests
 from docker import DockerClient
 
 from tests.eventually import eventually
+from tests.peers import ports
 from tests.peers.alertmanager import shipped_configuration
 from tests.peers.dockerd import Bridge, DockerEngine, busybox_image
 from tests.peers.missing import PeerMissingError, require_tool
-from tests.peers.ports import LOOPBACK, answers
+from tests.peers.ports import LOOPBACK, answers, free_port
 from tests.peers.process import Daemon, DaemonError
 from tests.peers.smtp import MailServer
 from tests.peers.stage import Stage
@@ -140,6 +142,29 @@ def _networks_of(bridge: Bridge) -> list[str]:
     command = [require_tool("busybox"), "ip", "-4", "addr", "show", "dev", bridge.name]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return re.findall(r"inet (\S+)", output)
+
+
+# Ports
+
+
+def test_a_port_is_told_once_and_never_one_that_linux_gives_away_itself() -> None:
+    with ThreadPoolExecutor(8) as pool:
+        told = list(pool.map(lambda _: free_port(), range(200)))
+
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert len(set(told)) == len(told)
+    assert max(told) < lowest
+
+
+def test_a_port_that_somebody_has_taken_is_passed_over(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    (folder / "last").write_text(str(port - 1))
+    monkeypatch.setattr(ports, "_LAST", folder / "last")
+
+    with socket.create_server((LOOPBACK, port)):
+        assert free_port() > port
 
 
 # Daemons
