@@ -22,14 +22,9 @@ UNITS = {
     "wanted.service": f"[Service]\n{_FOREVER}",
     # systemd itself waits for this: no trap that a stop right after the start would come before.
     "slowstop.service": f"[Service]\n{_FOREVER}\nExecStop=/bin/sleep 5\nTimeoutStopSec=10",
-    "hungstop.service": """\
-        [Service]
-        ExecStart=/bin/sh -c 'trap "" TERM; while :; do sleep 0.1; done'
-        TimeoutStopSec=3""",
-    "stuck.service": """\
-        [Service]
-        ExecStart=/bin/sh -c 'trap "" TERM; while :; do sleep 0.1; done'
-        TimeoutStopSec=60""",
+    # Told to stop by a signal that ends nobody: again no trap.
+    "hungstop.service": f"[Service]\n{_FOREVER}\nKillSignal=SIGWINCH\nTimeoutStopSec=3",
+    "stuck.service": f"[Service]\n{_FOREVER}\nKillSignal=SIGWINCH\nTimeoutStopSec=60",
     "crashloop.service": """\
         [Unit]
         StartLimitBurst=100
