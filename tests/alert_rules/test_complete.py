@@ -52,6 +52,12 @@ def test_a_rule_file_has_one_group_named_after_it(path: Path) -> None:
     assert [group["name"] for group in read(path)["groups"]] == [path.stem]
 
 
+@each_alert
+def test_an_alert_reads_nothing_that_only_its_own_evaluation_can_see(alert: dict[str, Any]) -> None:
+    # Or whoever follows its link to Prometheus finds an empty table.
+    assert "[1ms]" not in alert["expr"]
+
+
 @pytest.mark.parametrize("path", RULE_FILES, ids=lambda path: path.stem)
 def test_a_group_is_evaluated_at_the_interval_of_the_installation_or_once_a_minute(
     path: Path,

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import pytest
 
-from tests.alert_rules.shipped import RULE_FILES
+from tests.alert_rules.shipped import RULE_FILES, alerts
 from tests.eventually import eventually
 from tests.peers.ports import LOOPBACK
 from tests.peers.prometheus import Prometheus
@@ -97,18 +97,19 @@ class Watch:
 
     def clock(self) -> float | None:
         """The proven idle seconds, while they are judged."""
-        return self._value("ds01:container_idle_seconds{%s}")
+        return self.value("ds01:container_idle_seconds{%s}")
 
     def last_clock(self) -> float:
         """The proven idle seconds, as judged last; -1 before the first time."""
-        value = self._value("last_over_time(ds01:container_idle_seconds{%s}[5m])")
+        value = self.value("last_over_time(ds01:container_idle_seconds{%s}[5m])")
         return -1 if value is None else value
 
     def clock_resets(self) -> float | None:
         """How often the clock went back."""
-        return self._value("resets(ds01:container_idle_seconds{%s}[5m])")
+        return self.value("resets(ds01:container_idle_seconds{%s}[5m])")
 
-    def _value(self, expression: str) -> float | None:
+    def value(self, expression: str) -> float | None:
+        """The value of an expression, in which %s stands for this host."""
         samples = self.prometheus.query(expression % f'instance="{self.host.address}"')
         return samples[0].value if samples else None
 
@@ -148,6 +149,15 @@ def test_an_idle_container_is_due_when_its_timeout_is_over(watch: Watch) -> None
     assert float(alert["value"]) == pytest.approx(due, abs=2)
     assert alert["labels"]["container_id"] == "c1"
     assert "its limit is 10s" in alert["annotations"]["description"]
+
+
+def test_whoever_follows_an_alert_to_prometheus_finds_what_it_found(watch: Watch) -> None:
+    eventually(watch.is_due, 15, "the alert")
+    (expression,) = (a["expr"] for a in alerts() if a["alert"] == "DS01ContainerIdle")
+
+    found = watch.prometheus.query(expression)
+
+    assert watch.host.address in [sample.labels["instance"] for sample in found]
 
 
 def test_a_failed_scrape_neither_restarts_the_clock_nor_resolves_the_alert(watch: Watch) -> None:
@@ -200,3 +210,21 @@ def test_a_killed_prometheus_goes_on_counting_where_it_was(watch: Watch) -> None
     eventually(lambda: watch.last_clock() > before + 1, 15, "the clock goes on")
 
     assert watch.clock_resets() == 0
+
+
+def test_who_works_when_prometheus_comes_back_is_not_due(watch: Watch) -> None:
+    eventually(watch.is_due, 15, "the alert")
+    active = "count_over_time((ds01:container_idle_seconds{%s} == 0)[3s:1s]) >= 3"
+
+    # Killed before it can say that its rules have ended, it shows for minutes what they wrote; and
+    # with the rules back after the first scrape, no evaluation of theirs sees what was before.
+    watch.prometheus.load([])
+    watch.prometheus.kill()
+    watch.host.util = "80"
+    watch.prometheus.start()
+    eventually(lambda: watch.value("DCGM_FI_DEV_GPU_UTIL{%s} == 80"), 15, "it is scraped")
+    watch.prometheus.load(RULE_FILES)
+    eventually(lambda: watch.value(active), 15, "the container is seen to work")
+
+    assert not watch.firing("DS01ContainerIdle")
+    assert not watch.firing("DS01ContainerIdleSoon")
