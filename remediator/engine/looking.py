@@ -30,6 +30,8 @@ _LAPSE = timedelta(hours=1)
 _DOUBT = timedelta(minutes=10)
 # When an alert began is told by two clocks: Prometheus's own, and this machine's.
 _CLOCKS_DIFFER = timedelta(seconds=5)
+# What the first source said is still so when the last one has answered, if that is not later.
+_LOOK_TAKES = timedelta(seconds=1)
 _LAPSING = frozenset({HoldReason.UNCONFIRMED, HoldReason.TARGET_GONE})
 
 
@@ -191,7 +193,12 @@ class Looking:
 
     def _look_with(self, eyes: Rung, alert: Alert) -> Observation:
         remediation = self._parts.remediations[eyes.remediation]
-        seen = remediation.observe(alert, self._parts.clock.now(), eyes.options)
+        began = self._parts.clock.now()
+        seen = remediation.observe(alert, began, eyes.options)
+        agreed = all(report.verdict is Verdict.AGREES for report in seen.reports)
+        if agreed and not timedelta() <= self._parts.clock.now() - began <= _LOOK_TAKES:
+            # One of them fell silent meanwhile, or the clock was set: what was seen is old by now.
+            seen = remediation.observe(alert, self._parts.clock.now(), eyes.options)
         for report in seen.reports:
             if report.verdict is Verdict.SILENT:
                 self._parts.metrics.source_errors.labels(report.source.value).inc()
