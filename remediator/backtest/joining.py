@@ -113,10 +113,11 @@ class VectorOperation:
         )
         swapped = self.matching.grouped == "right"
         many, one = (right, left) if swapped else (left, right)
-        # Prometheus looks at neither side where the other one is empty.
-        anything = many.present.any(axis=0)
-        for rows in plan.clashes:
-            run.fail((one.present[rows].sum(axis=0) > 1) & anything, _AMBIGUOUS)
+        if plan.clashes:
+            # Prometheus looks at neither side where the other one is empty.
+            anything = many.present.any(axis=0)
+            for rows in plan.clashes:
+                run.fail((one.present[rows].sum(axis=0) > 1) & anything, _AMBIGUOUS)
         rows_left, rows_right = (plan.one, plan.many) if swapped else (plan.many, plan.one)
         present = many.present[plan.many] & one.present[plan.one]
         values, present = self._result(left.values[rows_left], right.values[rows_right], present)

@@ -1,6 +1,7 @@
 """Free ports, and who answers on one."""
 
 import fcntl
+import itertools
 import os
 import socket
 from pathlib import Path
@@ -24,7 +25,7 @@ def free_port() -> int:
     with os.fdopen(os.open(_LAST, os.O_RDWR | os.O_CREAT, 0o600), "r+") as last:
         fcntl.flock(last, fcntl.LOCK_EX)
         start = (int(last.read() or _PORTS.start) - _PORTS.start + 1) % len(_PORTS)
-        port = next(port for port in (*_PORTS[start:], *_PORTS[:start]) if _is_free(port))
+        port = next(filter(_is_free, itertools.chain(_PORTS[start:], _PORTS[:start])))
         last.seek(0)
         last.write(str(port))
     return port
