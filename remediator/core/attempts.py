@@ -53,13 +53,17 @@ LEGAL_MOVES = {
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What an attempt has to know to be carried out, or to be taken up again after a crash."""
+    """What an attempt has to know to be carried out, or to be taken up again after a crash.
+
+    ``seen_at`` is when the look was over from which it was planned; None if nobody knows.
+    """
 
     target: Target
     timeout: timedelta = timedelta(minutes=5)
     verify_within: timedelta = timedelta(minutes=2)
     options: Mapping[str, Option] = field(default_factory=dict)
     context: Mapping[str, Fact] = field(default_factory=dict)
+    seen_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from remediator.remediations.interface import Say
 log = logging.getLogger(__name__)
 
 # What the sources said is not acted on later than this without asking them again.
-_EVIDENCE_KEEPS = timedelta(milliseconds=100)
+_EVIDENCE_KEEPS = timedelta(milliseconds=500)
 # An effect that stays unknown for this long is a failure that a person has to look into.
 _UNKNOWN_FOR_GOOD = timedelta(minutes=30)
 
@@ -113,24 +113,31 @@ class Carrying:
         planned = self._attempts.attempt(attempt_id)
         if planned is None:
             return None
-        age = self._parts.clock.now() - planned.planned_at
-        if not timedelta() <= age <= _EVIDENCE_KEEPS:
-            # All hands were busy meanwhile, or the clock was set: what was seen may not be so.
+        seen_at = planned.task.seen_at
+        if self._is_old(seen_at):
+            # The journal or all hands were busy, or the clock was set: it may not be so any more.
             why = self._reconsider(planned)
             if why is not None:
                 self._settle(planned, AttemptState.REFUSED, f"not carried out: {why}")
                 return None
-        record = self._attempts.attempt(attempt_id) if self._claim(planned) else None
+            seen_at = self._parts.clock.now()
+        record = self._attempts.attempt(attempt_id) if self._claim(planned, seen_at) else None
         return None if record is None else self._execute_and_look(record)
 
-    def _claim(self, planned: AttemptRecord) -> bool:
+    def _is_old(self, seen_at: datetime | None) -> bool:
+        age = None if seen_at is None else self._parts.clock.now() - seen_at
+        return age is None or not timedelta() <= age <= _EVIDENCE_KEEPS
+
+    def _claim(self, planned: AttemptRecord, seen_at: datetime | None) -> bool:
         """Move it to running; False if somebody else has it, or an operator stopped it meanwhile.
 
         Pause, breaker and extensions are asked in the transaction that claims: once `pause` or
-        `extend` is answered, nothing begins.
+        `extend` is answered, nothing begins. So is the time: others may have kept it waiting.
         """
         with self._parts.journal.transaction():
             why = self._stopped(planned)
+            if why is None and self._is_old(seen_at):
+                why = "the journal was busy meanwhile, and what was seen may be over"
             if why is None:
                 if offer_of(planned.remediation).lasting:
                     # Whatever happens from here on, it is put back.

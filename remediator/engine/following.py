@@ -52,31 +52,29 @@ class Following:
         if seen is None or seen.target is None or rule is None:
             return None
         if isinstance(decision, Remediate):
-            return self._plan(incident, decision, seen, seen.target)
+            task = Task(
+                target=seen.target,
+                timeout=decision.rung.timeout,
+                verify_within=decision.rung.verify_within,
+                options=decision.rung.options,
+                context=seen.context,
+                seen_at=case.now,
+            )
+            return self._plan(incident, decision, task)
         after = self._after.get(decision.reason)
         if after is not None:
             matter = self._matter_of(incident, record, seen, seen.target)
             after(_Held(incident, record, rule, decision, seen.target, matter))
         return None
 
-    def _plan(
-        self, incident: Incident, decision: Remediate, seen: Observation, target: Target
-    ) -> int | None:
-        rung = decision.rung
+    def _plan(self, incident: Incident, decision: Remediate, task: Task) -> int | None:
         plan = PastAttempt(
-            target_key=target.key,
+            target_key=task.target.key,
             policy_rule=decision.policy_rule,
             rung=decision.number,
-            remediation=rung.remediation,
+            remediation=decision.rung.remediation,
             state=AttemptState.PLANNED,
             planned_at=self._parts.clock.now(),
-        )
-        task = Task(
-            target=target,
-            timeout=rung.timeout,
-            verify_within=rung.verify_within,
-            options=rung.options,
-            context=seen.context,
         )
         planned = self._journal.attempts.plan(incident.id, plan, task)
         if planned is not None:

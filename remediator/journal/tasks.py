@@ -28,6 +28,7 @@ def task_to_json(task: Task) -> str:
         "verify_within": format_duration(task.verify_within),
         "options": {name: _kept(option) for name, option in task.options.items()},
         "context": dict(task.context),
+        "seen_at": stamp(task.seen_at) if task.seen_at else None,
     }
     return json.dumps(value, ensure_ascii=False)
 
@@ -35,12 +36,14 @@ def task_to_json(task: Task) -> str:
 def task_from_json(text: str) -> Task:
     """Return the task that `task_to_json` wrote; ValueError, KeyError, TypeError if it is none."""
     value: dict[str, Any] = json.loads(text)
+    seen_at = value.get("seen_at")
     return Task(
         _target_of(value["target"]),
         timeout=parse_duration(value["timeout"]),
         verify_within=parse_duration(value["verify_within"]),
         options={name: _option_of(kept) for name, kept in value["options"].items()},
         context=value["context"],
+        seen_at=moment(seen_at) if seen_at else None,
     )
 
 

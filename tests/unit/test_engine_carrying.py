@@ -1,6 +1,7 @@
 import threading
 from collections import deque
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -347,6 +348,59 @@ def test_a_container_that_works_again_when_its_turn_comes_is_not_stopped(
     assert site.states() == ["refused"]
     assert message(site) == "not carried out: nvml: it works"
     assert site.stop_container.executed == []
+
+
+def locked_for(site: EngineSite, monkeypatch: pytest.MonkeyPatch, time: timedelta) -> None:
+    """Have the next transaction wait for somebody else's."""
+    begin = site.journal.transaction
+
+    def late() -> AbstractContextManager[None]:
+        monkeypatch.undo()
+        site.clock.advance(time)
+        return begin()
+
+    monkeypatch.setattr(site.journal, "transaction", late)
+
+
+def test_what_was_seen_before_the_journal_was_locked_for_long_is_asked_for_again(
+    site: EngineSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked_for(site, monkeypatch, 9 * SECOND)
+    attempt = plan(site)
+    site.stop_container.looks[0] = busy
+    site.carrying.carry_out(attempt)
+
+    assert site.states() == ["refused"]
+    assert message(site) == "not carried out: nvml: it works"
+    assert site.stop_container.executed == []
+
+
+@pytest.mark.parametrize("waits", [9 * SECOND, -HOUR], ids=["locked", "the clock was set back"])
+def test_nothing_is_claimed_on_what_was_seen_before_a_long_wait_for_that(
+    site: EngineSite, monkeypatch: pytest.MonkeyPatch, waits: timedelta
+) -> None:
+    attempt = plan(site)
+    locked_for(site, monkeypatch, waits)
+    site.carrying.carry_out(attempt)
+
+    assert site.states() == ["refused"]
+    assert "the journal was busy meanwhile" in message(site)
+    assert site.stop_container.executed == []
+
+    site.clock.advance(15 * SECOND)
+    site.round()
+    assert site.states() == ["refused", "succeeded"]
+
+
+def test_what_had_to_wait_may_be_claimed_once_it_was_looked_at_again(
+    site: EngineSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = plan(site)
+    site.clock.advance(HOUR)
+    locked_for(site, monkeypatch, SECOND / 10)
+    site.carrying.carry_out(attempt)
+
+    assert site.states() == ["succeeded"]
 
 
 def test_what_has_resolved_when_its_turn_comes_is_not_done(site: EngineSite) -> None:

@@ -88,6 +88,7 @@ def record(journal: Journal, attempt: int) -> AttemptRecord:
             verify_within=timedelta(0),
             options={"grace": timedelta(seconds=90), "remove": True, "other": None},
             context={"name": "größe\n'\"", "n": 3, "x": 0.5, "yes": False, "nothing": None},
+            seen_at=NOON,
         ),
     ],
     ids=["container", "named", "process", "unstarted", "gpu", "service", "everything"],
