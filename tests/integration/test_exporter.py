@@ -20,7 +20,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from tests.contracts.exporter_metrics import EXPORTER_METRICS
-from tests.eventually import eventually
+from tests.eventually import eventually, patience
 from tests.peers.dockerd import DockerEngine
 from tests.peers.gpu.host import GpuHost
 from tests.peers.gpu.image import run_gpu_container
@@ -243,7 +243,7 @@ def test_a_frozen_docker_delays_no_scrape(
         age = exporter.value("ds01_inventory_age_seconds")
         names = [labels["container"] for labels, _ in exporter.rows("ds01_container_info")]
 
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 2 * patience()
         assert "known" in names
         assert age is not None
         eventually(
@@ -264,7 +264,7 @@ def test_a_hanging_driver_delays_a_scrape_by_a_second_at_most(
     began = time.monotonic()
     slots = exporter.rows("ds01_container_gpu")
 
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 3 * patience()
     assert [labels["container_id"] for labels, _ in slots] == [container.id]
     host.set(0, hang=0)
 
@@ -562,10 +562,10 @@ def test_scrapes_are_served_side_by_side(start: Start, host: GpuHost) -> None:
         thread.start()
 
     assert exporter.get("/health") == "ok\n"
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 1 * patience()
     for thread in threads:
         thread.join()
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 4 * patience()
     host.set(0, hang=0)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from docker import DockerClient
 
-from tests.eventually import eventually
+from tests.eventually import eventually, patience
 from tests.peers.gpu.host import GpuHost
 from tests.peers.gpu.image import build_gpu_image, run_gpu_container
 from tests.peers.gpu.probe import DriverError, Probe
@@ -161,7 +161,7 @@ def test_a_new_process_shows_within_a_scan(host: GpuHost, probe: Probe) -> None:
         started = time.monotonic()
         eventually(lambda: os.getpid() in probe.pids(0), within=5, what="this process is listed")
 
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 1 * patience()
 
 
 def test_a_process_can_say_its_memory(host: GpuHost, probe: Probe) -> None:
