@@ -73,9 +73,10 @@ class Commands:
     def _take(self, inbox: str, stored: StoredCommand) -> None:
         argument = _argument_of(stored.body)
         wish = self._wish(argument)
-        # Only now: it may have been a while until it was known what is wished for.
-        now = self._parts.clock.now()
         with self._journal.transaction():
+            # Only now: it may have been a while until it was known what is wished for, and what
+            # was planned before this transaction has to be older.
+            now = self._parts.clock.now()
             if not self._journal.intake.advance_command(stored.id):
                 return
             incident = _number(argument.get("incident"))
@@ -93,7 +94,7 @@ class Commands:
             record = CommandRecord(
                 actor=clean(stored.actor),
                 action=clean(argument.get("action", "")),
-                argument={k: clean(v, _LONGEST_REASON) for k, v in argument.items()},
+                argument=argument,
                 given_at=stored.received_at,
                 taken_at=now,
                 accepted=accepted,
@@ -168,14 +169,18 @@ class Commands:
 
 
 def _argument_of(body: bytes) -> dict[str, str]:
-    """Return what the network side stored, as texts; nothing if it is no JSON object."""
+    """Return what the network side stored, as clean texts; nothing if it is no JSON object."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
         return {}
     if not isinstance(value, dict):
         return {}
-    return {str(name): str(item) for name, item in list(value.items())[:16] if item is not None}
+    return {
+        clean(name): clean(str(item), _LONGEST_REASON)
+        for name, item in list(value.items())[:16]
+        if item is not None
+    }
 
 
 def _read(argument: Mapping[str, str], actor: str, incident: int | None, now: datetime) -> _Command:

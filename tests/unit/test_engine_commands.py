@@ -38,6 +38,16 @@ def test_a_pause_holds_everything_until_it_is_resumed(site: EngineSite) -> None:
     assert site.states() == ["succeeded"]
 
 
+@pytest.mark.parametrize(
+    "argument", [{"\ud800": "x"}, {"duration": "\ud800", "container": "\ud800", "action": "extend"}]
+)
+def test_a_command_that_no_database_can_keep_is_answered_and_holds_up_no_other(
+    site: EngineSite, argument: dict[str, str]
+) -> None:
+    assert not site.command(**{"action": "?", **argument}).accepted
+    assert site.command("pause", reason="driver update").accepted
+
+
 def test_a_pause_says_who_and_why(site: EngineSite) -> None:
     site.command("pause", actor="bob", reason="driver update")
 

@@ -1,6 +1,7 @@
 """The command that keeps a container: what it does, what it refuses, and that it comes in time."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,6 +149,29 @@ def test_a_planned_stop_is_not_begun_once_the_answer_is_given(site: EngineSite) 
     assert site.states() == ["refused"]
     assert site.stop_container.executed == []
     assert site.ask("SELECT message FROM attempt") == [("not carried out: it is kept by alice",)]
+
+
+def test_a_stop_planned_while_the_answer_was_waiting_for_the_journal_is_not_begun(
+    site: EngineSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.policy = a_policy(a_rule(hurried()))
+    site.deliver(IDLE)
+    planned: list[int] = []
+    begin = site.journal.transaction
+
+    def late() -> AbstractContextManager[None]:
+        monkeypatch.undo()
+        site.clock.advance(SECOND / 100)
+        planned.extend(site.look())
+        return begin()
+
+    monkeypatch.setattr(site.journal, "transaction", late)
+    assert extend(site).accepted
+
+    site.carrying.carry_out(planned[0])
+
+    assert site.states() == ["refused"]
+    assert site.stop_container.executed == []
 
 
 def test_a_stop_that_had_to_wait_is_not_begun_either(site: EngineSite) -> None:
