@@ -70,7 +70,7 @@ class Looking:
             lapsed.append(_has_lapsed(record, decision, now))
         self._journal.incidents.look_again(incident_id, min(again), lease)
         if lapsed and all(lapsed):
-            self._close(incident, active, "never confirmed")
+            self._close(incident, firings, "never confirmed")
         return None
 
     def _ends(self, record: FiringRecord, decision: Decision, now: datetime) -> bool:

@@ -12,7 +12,7 @@ from remediator.core.notices import NoticeKind
 from remediator.core.observation import Observation, Report, Source, Verdict
 from remediator.core.policy import Audience, Limit, Mode, Warn
 from remediator.core.targets import Container
-from tests.builders import HOUR, MINUTE, NOON, SECOND, a_policy, a_rule, an_alert
+from tests.builders import DAY, HOUR, MINUTE, NOON, SECOND, a_policy, a_rule, an_alert
 from tests.fakes import Look, agreeing
 from tests.unit.engine_site import EngineSite, body_of, hurried
 
@@ -438,6 +438,20 @@ def test_a_forged_alert_that_lapses_takes_no_genuine_one_with_it(site: EngineSit
     incident = site.journal.incidents.incident(1)
     assert incident is not None
     assert incident.closed_at is None
+
+
+def test_an_alert_that_lapses_is_not_kept_by_another_that_has_resolved(site: EngineSite) -> None:
+    forged(site)
+    site.deliver(idle(fingerprint="forgotten"), idle(fingerprint="resolved"))
+    site.deliver(resolved(idle(fingerprint="resolved")))
+    site.clock.advance(2 * HOUR)
+
+    site.look()
+
+    incident = site.journal.incidents.incident(1)
+    assert incident is not None
+    assert incident.outcome == "never confirmed"
+    assert site.journal.incidents.due(site.clock.now() + DAY) == []
 
 
 def test_a_repeat_after_the_lapse_opens_an_incident_again(site: EngineSite) -> None:
