@@ -100,6 +100,9 @@ def _slot(use: SlotUse, threshold: float) -> tuple[Verdict, str]:
         )
     says = f"{name} is {percent:.0f} % used by {use.own_processes} of its processes"
     if percent < threshold:
+        if use.unseen and (use.utilization is None or use.utilization >= threshold):
+            # Theirs may be its work as well: MPS works for all its clients.
+            return Verdict.SILENT, f"{says} and by some that work for nobody knows whom"
         return Verdict.AGREES, says
     return Verdict.DISAGREES, f"{says}, idle is below {threshold:g} %"
 

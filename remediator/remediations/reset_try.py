@@ -74,9 +74,9 @@ class ResetTry:
         (NVSentinel #1690, #1243). The first try was refused, so nothing was reset by it.
         """
         what = f"persistence mode of {','.join(persistent)}"
-        with self._steps.step("persistence-off", f"switch off {what}: nobody else uses it"):
-            self._smi.set_persistence(persistent, SMI_WITHIN, on=False)
         try:
+            with self._steps.step("persistence-off", f"switch off {what}: nobody else uses it"):
+                self._smi.set_persistence(persistent, SMI_WITHIN, on=False)
             return self._try("reset-again", within, locks)
         finally:
             with self._steps.step("persistence-on", f"switch on {what}"):

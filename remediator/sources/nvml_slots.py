@@ -7,7 +7,7 @@ from typing import Any
 import pynvml
 
 from remediator.core.gpus import Gpu, GpuSlot
-from remediator.sources.nvml_answers import if_told, or_none
+from remediator.sources.nvml_answers import or_none
 
 # NVIDIA's documented slices of a whole GPU: seven, but four on an A30.
 _SLICES = 7
@@ -36,9 +36,9 @@ def _mig_slots(whole: GpuSlot, handle: Any, model: str) -> Iterator[GpuSlot]:
     slices = _slices_of(handle, model)
     for position in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
         # A repartition may take a device away between any two of these questions: then it is
-        # left out, and the GPU is not lost for that.
-        device = if_told(partial(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, position))
-        slot = device and if_told(partial(_mig_slot, whole, position, device, slices))
+        # left out, and the GPU is not lost for that. Of anything else nobody knows what it hides.
+        device = or_none(partial(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, position))
+        slot = device and or_none(partial(_mig_slot, whole, position, device, slices))
         if slot:
             yield slot
 

@@ -123,6 +123,22 @@ def test_a_repartition_shows_at_once(host: GpuHost, driver: Driver) -> None:
     assert [slot["slot"] for slot in driver.ask("source.inventory()")] == ["0", "1"]
 
 
+@pytest.mark.parametrize(
+    "question", ["nvmlDeviceGetMigDeviceHandleByIndex", "nvmlDeviceGetGpuInstanceId"]
+)
+def test_a_slice_that_does_not_answer_is_not_left_out(
+    host: GpuHost, driver: Driver, question: str
+) -> None:
+    host.partition(1, "1g.10gb", "2g.20gb")
+    driver.ask("source.inventory()")
+    host.set(1, refuse=f"{question}={UNKNOWN}")
+
+    gpu = driver.ask("source.gpus()")[1]
+
+    assert gpu["lost"]
+    assert [slot["slot"] for slot in gpu["slots"]] == ["1.0", "1.1"]
+
+
 def test_the_slices_of_an_a30_are_quarters(host: GpuHost, driver: Driver) -> None:
     index = host.add_gpu(name="NVIDIA A30", mig_slices=4, total_mib=24576)
     host.partition(index, "1g.6gb", "2g.12gb")

@@ -135,6 +135,24 @@ def test_a_busy_gpu_whose_processes_may_work_for_anybody_is_busy() -> None:
     assert "97 % used by processes that cannot be seen" in judgement.says
 
 
+@pytest.mark.parametrize("utilization", [97.0, 5.0, None])
+def test_a_busy_gpu_is_not_idle_where_one_of_those_that_use_it_may_work_for_the_container(
+    utilization: float | None,
+) -> None:
+    slot = replace(a_slot(own=1, other=2, utilization=utilization, own_utilization=0.0), unseen=1)
+
+    judgement = judge_idle(an_activity(slot), LIMITS)
+
+    assert judgement.verdict is SILENT
+    assert "work for nobody knows whom" in judgement.says
+
+
+def test_an_idle_gpu_is_idle_whoever_uses_it() -> None:
+    slot = replace(a_slot(own=1, other=2, utilization=4.0, own_utilization=0.0), unseen=1)
+
+    assert judge_idle(an_activity(slot), LIMITS).verdict is AGREES
+
+
 def test_one_busy_slot_is_enough() -> None:
     judgement = judge_idle(an_activity(a_slot(), a_slot(utilization=80.0)), LIMITS)
 

@@ -1,7 +1,7 @@
 """reset-gpu, with everything around it in memory: refusals, steps, answers, and deaths."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -543,6 +543,25 @@ def test_persistence_mode_is_restored_when_the_second_try_hangs(rig: Rig) -> Non
         rig.execute()
 
     assert rig.smi.persistence[-1] == (("GPU-0",), True)
+
+
+def test_persistence_mode_is_restored_when_it_is_doubtful_whether_it_was_switched_off(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.smi.counts_persistence = True
+    switch = rig.smi.set_persistence
+
+    def hanging(uuids: Sequence[str], within: timedelta, *, on: bool) -> None:
+        switch(uuids, within, on=on)
+        if not on:
+            raise EffectUnknownError("nvidia-smi has not ended")
+
+    monkeypatch.setattr(rig.smi, "set_persistence", hanging)
+
+    with pytest.raises(EffectUnknownError, match="has not ended"):
+        rig.execute()
+
+    assert rig.smi.persistence == [(("GPU-0",), False), (("GPU-0",), True)]
 
 
 def test_services_that_do_not_run_again_are_told_with_what_went_wrong_before(rig: Rig) -> None:
