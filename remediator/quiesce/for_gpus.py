@@ -4,7 +4,8 @@ import logging
 from contextlib import AbstractContextManager
 from datetime import timedelta
 
-from remediator.errors import RecordError, RemediatorError, SourceError
+from remediator.core.services import unit_name
+from remediator.errors import RecordError, RefusedError, RemediatorError, SourceError
 from remediator.quiesce.quiesce import Quiesce
 from remediator.quiesce.record import Record
 
@@ -35,6 +36,22 @@ class GpuServices:
             self._quiesce.recover()
         except RemediatorError as error:
             log.warning("stopped services cannot be restored now: %s", error)
+
+    def under_way(self, service: str) -> str | None:
+        """Return what *service* is not to be started for now, None if nothing is in the way.
+
+        While a quiesce is under way that is any: each may pull in another. SourceError if nobody
+        can tell.
+        """
+        try:
+            holder = self._quiesce.lock.holder()
+        except RefusedError as error:
+            raise SourceError(str(error)) from error
+        if holder is not None:
+            return f"services are stopped on purpose: {holder}"
+        if not {service, unit_name(service)}.isdisjoint(self.unrestored()):
+            return "it was stopped on purpose, and is about to be started again"
+        return None
 
     def unrestored(self) -> tuple[str, ...]:
         """Return what ran and does not run again so far; SourceError if the record is silent."""

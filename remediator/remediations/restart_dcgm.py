@@ -18,6 +18,12 @@ from remediator.core.policy import Options
 from remediator.core.targets import Service
 from remediator.remediations.dcgm_watch import DcgmWatch
 from remediator.remediations.interface import Steps
+from remediator.remediations.maintenance import (
+    Maintenance,
+    NoMaintenance,
+    refuse_under_way,
+    unless_under_way,
+)
 from remediator.remediations.notify_only import Confirming
 
 # How long the exporter may take to end.
@@ -59,8 +65,14 @@ class RestartDcgm:
     name = "restart-dcgm"
 
     def __init__(
-        self, prometheus: Confirming, owner: Owner, watch: DcgmWatch, service: Service
+        self,
+        prometheus: Confirming,
+        owner: Owner,
+        watch: DcgmWatch,
+        service: Service,
+        maintenance: Maintenance = NoMaintenance(),  # noqa: B008 - has no state
     ) -> None:
+        self._maintenance = maintenance
         self._prometheus = prometheus
         self._owner = owner
         self._watch = watch
@@ -72,6 +84,7 @@ class RestartDcgm:
         confirmation = self._prometheus.confirm(alert, now, exporter_must_answer=False)
         name = self._service.name
         owner, context = self._owner.look(name, confirmation.active_since, now)
+        owner = unless_under_way(owner, name, self._maintenance)
         reports: tuple[Report, ...] = (confirmation.report, owner)
         xids: Mapping[str, int] = {}
         if all(report.verdict is Verdict.AGREES for report in reports):
@@ -94,6 +107,8 @@ class RestartDcgm:
 
     def execute(self, task: Task, steps: Steps) -> str:
         """Restart it through its owner, without force."""
+        if not steps.before:
+            refuse_under_way(self._service.name, self._maintenance)
         return self._owner.restart(task, steps)
 
     def verify(self, task: Task) -> Verification:

@@ -8,8 +8,14 @@ from remediator.core.observation import Observation
 from remediator.core.policy import Options
 from remediator.core.targets import Service
 from remediator.remediations.interface import Steps
+from remediator.remediations.maintenance import (
+    Maintenance,
+    NoMaintenance,
+    refuse_under_way,
+    unless_under_way,
+)
 from remediator.remediations.notify_only import Confirming
-from remediator.remediations.unit_restart import SETTLES_FOR, UnitRestart, Units
+from remediator.remediations.unit_restart import SETTLES_FOR, UnitRestart, Units, service_of
 
 # An alert over the samples of the last minutes ends that much later than the fault.
 _PATIENCE = timedelta(minutes=5)
@@ -31,8 +37,10 @@ class RestartService:
         host: str,
         patience: timedelta = _PATIENCE,
         settles_for: timedelta = SETTLES_FOR,
+        maintenance: Maintenance = NoMaintenance(),  # noqa: B008 - has no state
     ) -> None:
         self._prometheus = prometheus
+        self._maintenance = maintenance
         self._unit = UnitRestart(units, patience, settles_for)
         self._host = host
 
@@ -42,6 +50,7 @@ class RestartService:
         # That its exporter does not answer is what such an alert says.
         confirmation = self._prometheus.confirm(alert, now, exporter_must_answer=False)
         report, context = self._unit.look(name, confirmation.active_since, now)
+        report = unless_under_way(report, name, self._maintenance)
         told = confirmation.annotations
         return Observation(
             at=now,
@@ -55,6 +64,8 @@ class RestartService:
 
     def execute(self, task: Task, steps: Steps) -> str:
         """Restart the unit; what requires it stays up."""
+        if not steps.before:
+            refuse_under_way(service_of(task).name, self._maintenance)
         return self._unit.restart(task, steps)
 
     def verify(self, task: Task) -> Verification:

@@ -75,6 +75,7 @@ def make_remediations(
         frozenset(settings.permitted_host_users), frozenset(settings.permitted_processes)
     )
     hands = ContainerActuator(settings.docker_host, settings.docker_timeout)
+    gpu_services = GpuServices(quiesce.quiesce, quiesce.record)
     made: list[Remediation] = [
         StopContainer(senses, hands, limits, permitted),
         RemoveContainer(senses, hands, limits, permitted),
@@ -94,11 +95,11 @@ def make_remediations(
         make_reset_gpu(
             settings,
             ResetSenses(prometheus, docker, driver, holders, kernel, users),
-            GpuServices(quiesce.quiesce, quiesce.record),
+            gpu_services,
             make_services(settings),
             lock,
         ),
-        *_restarting(settings, prometheus, driver, docker, hands),
+        *_restarting(settings, prometheus, driver, docker, hands, gpu_services),
         NotifyOnly(prometheus),
     ]
     return {remediation.name: remediation for remediation in made}
@@ -126,6 +127,7 @@ def _restarting(
     driver: DriverInTime,
     engine: DockerSource,
     hands: ContainerActuator,
+    maintenance: GpuServices,
 ) -> list[Remediation]:
     """Return what restarts services: the DCGM exporter through its one owner, and any unit."""
     services = make_services(settings)
@@ -135,6 +137,6 @@ def _restarting(
     dcgm = Service(settings.dcgm_container or settings.dcgm_unit, settings.host)
     watch = DcgmWatch(DcgmPage(settings.dcgm_url, _PAGE_TIMEOUT), driver)
     return [
-        RestartDcgm(prometheus, owner, watch, dcgm),
-        RestartService(prometheus, services, settings.host),
+        RestartDcgm(prometheus, owner, watch, dcgm, maintenance),
+        RestartService(prometheus, services, settings.host, maintenance=maintenance),
     ]

@@ -7,7 +7,7 @@ import pytest
 
 from remediator.errors import EffectUnknownError, SourceError
 from remediator.quiesce.for_gpus import GpuServices
-from remediator.quiesce.lock import QuiesceLock
+from remediator.quiesce.lock import FILE, QuiesceLock
 from remediator.quiesce.quiesce import Quiesced
 from remediator.sources.nvml import NvmlSource
 from tests.unit.mortal import DiedError
@@ -70,6 +70,37 @@ def test_what_cannot_be_restored_is_told(site: QuiesceSite) -> None:
     services(site).recover()
 
     assert services(site).unrestored() == (GOOD,)
+
+
+def test_while_a_quiesce_is_under_way_nothing_is_to_be_started(site: QuiesceSite) -> None:
+    assert services(site).under_way("other.service") is None
+
+    with services(site).quiesced("a reset", WITHIN):
+        said = services(site).under_way("other.service") or ""
+
+    assert said.startswith("services are stopped on purpose: a reset (process ")
+    assert services(site).under_way(GOOD) is None
+
+
+@pytest.mark.parametrize("name", [GOOD, "good"])
+def test_what_a_dead_process_stopped_is_left_to_whoever_restores_it(
+    site: QuiesceSite, name: str
+) -> None:
+    site.quiesce = site.life(lives=3)
+    with pytest.raises(DiedError), services(site).quiesced("a reset", WITHIN):
+        pass
+    site.quiesce = site.life()
+
+    assert services(site).under_way(name) is not None
+    assert services(site).under_way(OTHER) is None
+
+
+def test_where_the_lock_cannot_be_looked_at_nobody_can_tell(site: QuiesceSite) -> None:
+    (site.folder / FILE).unlink(missing_ok=True)
+    (site.folder / FILE).mkdir()
+
+    with pytest.raises(SourceError, match=r"quiesce\.lock: Is a directory"):
+        services(site).under_way(GOOD)
 
 
 def test_the_driver_is_not_opened_while_another_program_resets() -> None:

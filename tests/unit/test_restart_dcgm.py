@@ -10,12 +10,14 @@ from remediator.core.gpus import GpuGauges
 from remediator.core.observation import Observation, Report, Source, Verdict
 from remediator.core.services import UnitState
 from remediator.core.targets import Service
+from remediator.errors import RefusedError
 from remediator.remediations.dcgm_watch import DcgmWatch
 from remediator.remediations.restart_dcgm import LEAST_STOP, PATIENCE, RestartDcgm
 from remediator.remediations.unit_restart import UnitRestart
 from tests.builders import HOUR, MINUTE, NOON, SECOND, an_alert
 from tests.fakes import FakeFiring, FakePrometheus, MemorySteps
 from tests.fakes_dcgm import FakePage, MeteredDriver
+from tests.fakes_maintenance import FakeMaintenance
 from tests.fakes_services import Call, FakeServices
 
 UNIT = "good.service"
@@ -44,11 +46,13 @@ class Site:
         self.page.show("GPU-1", STALE)
         self.page.frozen = True
         self.driver = MeteredDriver(gpus=2)
+        self.maintenance = FakeMaintenance()
         self.remediation = RestartDcgm(
             self.prometheus,
             UnitRestart(self.units, PATIENCE, timedelta(), LEAST_STOP),
             DcgmWatch(self.page, self.driver, 0.01 * SECOND, 0.001 * SECOND),
             SERVICE,
+            self.maintenance,
         )
 
     def look(self) -> Observation:
@@ -256,3 +260,34 @@ def test_a_unit_file_that_lets_it_be_killed_early_is_spoken_of(
 
     assert ("lets systemd kill it after 10 s" in said) is warned
     assert ("TimeoutStopSec=45" in steps.said["restart"]) is warned
+
+
+@pytest.mark.parametrize(
+    ("why", "silent", "verdict"),
+    [
+        pytest.param("mig-parted (process 7)", "", Verdict.DISAGREES, id="under way"),
+        pytest.param(None, "quiesce.lock: Permission denied", Verdict.SILENT, id="nobody can tell"),
+    ],
+)
+def test_in_the_middle_of_maintenance_nothing_is_started(
+    site: Site, why: str | None, silent: str, verdict: Verdict
+) -> None:
+    task = site.task()
+    site.maintenance.why, site.maintenance.silent = why, silent
+
+    report = site.report(Source.SYSTEMD)
+
+    assert report.verdict is verdict
+    assert (why or silent) in report.says
+    with pytest.raises(RefusedError, match=r"\(process 7\)|Permission denied"):
+        site.remediation.execute(task, MemorySteps())
+    assert site.units.calls == []
+
+
+def test_a_restart_that_was_begun_before_maintenance_is_brought_to_its_end(site: Site) -> None:
+    task = site.task()
+    site.maintenance.why = "mig-parted (process 7)"
+
+    site.remediation.execute(task, MemorySteps({"restart": SECOND}))
+
+    assert [call.verb for call in site.units.calls] == ["restart"]

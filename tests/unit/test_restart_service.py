@@ -11,6 +11,7 @@ from remediator.errors import EffectUnknownError, RefusedError, TargetGoneError
 from remediator.remediations.restart_service import RestartService
 from tests.builders import HOUR, MINUTE, NOON, SECOND, an_alert
 from tests.fakes import FakeFiring, FakePrometheus, MemorySteps
+from tests.fakes_maintenance import FakeMaintenance
 from tests.fakes_services import Call, FakeServices
 
 HOST = "gpu1"
@@ -30,8 +31,13 @@ class Site:
         self.prometheus.alerts.append(FakeFiring(ALERT.labels, NOON - 10 * MINUTE))
         self.units = FakeServices()
         self.units.assume(RUNNING)
+        self.maintenance = FakeMaintenance()
         self.remediation = RestartService(
-            self.prometheus, self.units, HOST, settles_for=timedelta()
+            self.prometheus,
+            self.units,
+            HOST,
+            settles_for=timedelta(),
+            maintenance=self.maintenance,
         )
 
     def look(self, unit: str = UNIT, now: datetime = NOON) -> Observation:
@@ -296,3 +302,32 @@ def test_without_a_bus_nothing_is_proven(site: Site) -> None:
     site.units.silent = "the bus is gone"
 
     assert site.remediation.verify(a_task()).proof is Proof.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("why", "silent", "verdict"),
+    [
+        pytest.param("mig-parted (process 7)", "", Verdict.DISAGREES, id="under way"),
+        pytest.param(None, "quiesce.lock: Permission denied", Verdict.SILENT, id="nobody can tell"),
+    ],
+)
+def test_in_the_middle_of_maintenance_nothing_is_started(
+    site: Site, why: str | None, silent: str, verdict: Verdict
+) -> None:
+    site.maintenance.why, site.maintenance.silent = why, silent
+
+    report = site.systemd()
+
+    assert report.verdict is verdict
+    assert (why or silent) in report.says
+    with pytest.raises(RefusedError, match=r"\(process 7\)|Permission denied"):
+        site.remediation.execute(a_task(), MemorySteps())
+    assert site.units.calls == []
+
+
+def test_a_restart_that_was_begun_before_maintenance_is_brought_to_its_end(site: Site) -> None:
+    site.maintenance.why = "mig-parted (process 7)"
+
+    site.remediation.execute(a_task(), MemorySteps({"restart": SECOND}))
+
+    assert [call.verb for call in site.units.calls] == ["restart"]
