@@ -1,10 +1,11 @@
 """Incidents, and the firings that belong to them."""
 
+import hashlib
 import json
 import logging
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from remediator.core.alerts import Alert, Firing, Origin, Status
@@ -62,13 +63,15 @@ class Incidents:
         one only counts, unless its incident was closed meanwhile: Alertmanager resolves what it
         has not heard of for a while, and may then go on with the same firing. A resolution of
         something never seen firing is not worth an incident. What is our own is never touched by
-        a delivery, whatever it says to be.
+        a delivery, whatever it says to be; and one firing has the same labels always, so that
+        others under its name are another, and take nothing from it.
         """
         resolved = alert.status is Status.RESOLVED
         with self._database.transaction() as connection:
             if self._is_of_another_origin(alert):
                 log.warning("an alert says to be %s, which is our own", alert.firing)
                 return None
+            alert = self._distinguished(alert)
             incident, is_open = self._incident_of(alert.firing)
             if resolved and incident is None:
                 return None
@@ -278,6 +281,22 @@ class Incidents:
             identity(alert.firing),
         )
         return row is not None and row["origin"] != alert.origin.value
+
+    def _distinguished(self, alert: Alert) -> Alert:
+        """Return *alert*, under a name of its own if another one came first under that it has.
+
+        Alertmanager makes the fingerprint of the labels; whoever forges one has no such scruples.
+        """
+        row = self._database.row(
+            "SELECT labels FROM firing WHERE fingerprint = ? AND starts_at = ?",
+            identity(alert.firing),
+        )
+        if row is None or json.loads(row["labels"]) == dict(alert.labels):
+            return alert
+        log.warning("two alerts with different labels say to be %s", alert.firing)
+        digest = hashlib.sha256(json.dumps(sorted(alert.labels.items())).encode()).hexdigest()
+        name = f"{alert.firing.fingerprint}-{digest[:16]}"
+        return replace(alert, firing=replace(alert.firing, fingerprint=name))
 
     def _incident_of(self, firing: Firing) -> tuple[int | None, bool]:
         row = self._database.row(

@@ -103,6 +103,31 @@ def test_every_delivery_asks_for_a_look(mailbox: Mailbox) -> None:
     assert incidents.next_due() == NOON + 2 * MINUTE
 
 
+def test_whoever_comes_first_under_a_name_that_is_not_its_own_takes_nothing_from_its_owner(
+    mailbox: Mailbox,
+) -> None:
+    mailbox.take(an_alert({"container": "forged"}), "container:other", "nobody knows")
+    genuine = an_alert({"container": "train"})
+    number = mailbox.open(genuine)
+
+    assert mailbox.open(genuine) == number
+    [record] = mailbox.journal.incidents.firings(number)
+    assert (record.alert.labels, record.deliveries) == (genuine.labels, 2)
+    assert record.alert.firing.fingerprint.startswith(genuine.firing.fingerprint)
+    assert [i.subject for i in mailbox.journal.incidents.latest(10)] == [
+        "container:c",
+        "container:other",
+    ]
+
+
+def test_an_end_under_the_name_of_another_alert_ends_nothing(mailbox: Mailbox) -> None:
+    number = mailbox.open(an_alert({"container": "train"}))
+
+    assert mailbox.take(an_alert({"container": "forged"}, status=Status.RESOLVED)) is None
+    [record] = mailbox.journal.incidents.firings(number)
+    assert record.alert.status is Status.FIRING
+
+
 def test_a_resolution_belongs_to_its_firing(mailbox: Mailbox) -> None:
     number = mailbox.open()
 
