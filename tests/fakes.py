@@ -155,13 +155,6 @@ class FakeDocker:
             self.end(container_id, _KILLED if container.ignores_sigterm else _STOPPED)
         self._answer("stop", container_id)
 
-    def kill(self, container_id: str) -> None:
-        container = self._told("kill", container_id)
-        if not container.facts.is_running:
-            raise RefusedError(f"Docker refused to kill {container_id}: it is not running")
-        self.end(container_id, _KILLED)
-        self._answer("kill", container_id)
-
     def stop_softly(self, container_id: str, within: timedelta) -> None:
         container = self._told("stop-softly", container_id)
         self.before_stop()
@@ -714,7 +707,8 @@ class MemorySteps:
     """The journal of one attempt, in memory: what was begun, and what came of it.
 
     *ages* are the steps that an earlier life of the program began, with how long ago that was.
-    ``before_step`` happens before each step is begun.
+    ``before_step`` happens before each step is begun. Where what was seen is not fresh any more,
+    ``seen_is_old``.
     """
 
     def __init__(self, ages: Mapping[str, timedelta] | None = None) -> None:
@@ -722,6 +716,7 @@ class MemorySteps:
         self.names: list[str] = []
         self.said: dict[str, str] = {}
         self.before_step: Callable[[str], None] = lambda _name: None
+        self.seen_is_old = False
 
     @property
     def before(self) -> frozenset[str]:
@@ -730,8 +725,10 @@ class MemorySteps:
     def age_of(self, name: str) -> timedelta | None:
         return self._ages.get(name)
 
-    def step(self, name: str, detail: str) -> "_MemoryStep":
+    def step(self, name: str, detail: str, *, fresh: bool = False) -> "_MemoryStep":
         assert detail
+        if fresh and self.seen_is_old:
+            raise RefusedError("what was seen is old")
         self.before_step(name)
         self.names.append(name)
         return _MemoryStep(self, name)
@@ -804,7 +801,7 @@ class FakeRemediation:
             raise RefusedError(self.refuses)
         with self._lock:
             outcome = _next(self.outcomes)
-        with steps.step("do", "do it") as say:
+        with steps.step("do", "do it", fresh=not steps.before) as say:
             self.executed.append(steps.before)
             if isinstance(outcome, Exception):
                 raise outcome

@@ -42,11 +42,6 @@ class ContainerActuator:
         with self._acting("stop", container_id, timeout) as api:
             api.stop(container_id, timeout=round(grace.total_seconds()))
 
-    def kill(self, container_id: str) -> None:
-        """End it by force, at once."""
-        with self._acting("kill", container_id, self._timeout) as api:
-            api.kill(container_id)
-
     def remove(self, container_id: str) -> None:
         """Remove a stopped container; its volumes stay."""
         with self._acting("remove", container_id, self._timeout) as api:

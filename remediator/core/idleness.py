@@ -22,8 +22,7 @@ class SlotUse:
     ``utilization`` is the slot's, ``own_utilization`` that of the container's processes alone, in
     percent 0-100, None where nobody can tell. ``lost`` is why the GPU does not answer, and
     ``unseen`` is how many of the other processes may work for the container all the same.
-    ``returns`` is what of a GPU is free once the container is gone (0-1), 0 where others use it;
-    ``watts`` is what that whole GPU draws now, None for a part of one and where nobody can tell.
+    ``returns`` is what of a GPU is free once the container is gone (0-1), 0 where others use it.
     """
 
     name: str
@@ -34,7 +33,6 @@ class SlotUse:
     lost: str | None = None
     unseen: int = 0
     returns: float = 0.0
-    watts: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,8 @@
 """Carry out one attempt: execute, verify, settle; and take up what a crash left behind."""
 
-import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -18,21 +17,22 @@ from remediator.engine.epilog import Epilog
 from remediator.engine.keeping import way_to_keep, why_kept
 from remediator.engine.measuring import keep_delays
 from remediator.engine.parts import EngineParts
+from remediator.engine.steps import StepLog, is_old
 from remediator.engine.telling import tell
 from remediator.errors import (
     EffectUnknownError,
     JournalError,
     RefusedError,
-    RemediationError,
     TargetGoneError,
 )
-from remediator.journal.attempts import AttemptRecord, Attempts
-from remediator.remediations.interface import Say
+from remediator.journal.attempts import AttemptRecord
 
 log = logging.getLogger(__name__)
 
 # What the sources said is not acted on later than this without asking them again.
 _EVIDENCE_KEEPS = timedelta(milliseconds=500)
+# So often it is looked at in a row before it is left for later.
+_LOOKS = 3
 # An effect that stays unknown for this long is a failure that a person has to look into.
 _UNKNOWN_FOR_GOOD = timedelta(minutes=30)
 
@@ -55,40 +55,6 @@ class Unproven:
     deadline: datetime
 
 
-class StepLog:
-    """The steps of one attempt, each in the journal before it is done."""
-
-    def __init__(self, attempts: Attempts, attempt: int, parts: EngineParts) -> None:
-        self._attempts = attempts
-        self._attempt = attempt
-        self._clock = parts.clock
-        self._began_before = {step.name: step.began_at for step in attempts.steps(attempt)}
-        self.begun = False
-
-    @property
-    def before(self) -> frozenset[str]:
-        """The steps that an earlier life of this program had begun."""
-        return frozenset(self._began_before)
-
-    def age_of(self, name: str) -> timedelta | None:
-        """Return how long ago an earlier life of this program began a step."""
-        began_at = self._began_before.get(name)
-        return None if began_at is None else self._clock.now() - began_at
-
-    @contextlib.contextmanager
-    def step(self, name: str, detail: str) -> Iterator[Say]:
-        """Write a step down, let it be done, and write down what came of it."""
-        number = self._attempts.begin_step(self._attempt, name, detail, self._clock.now())
-        self.begun = True
-        said: list[str] = []
-        try:
-            yield said.append
-        except RemediationError as error:
-            self._attempts.end_step(number, f"failed: {error}", self._clock.now())
-            raise
-        self._attempts.end_step(number, said[-1] if said else "done", self._clock.now())
-
-
 class Carrying:
     """Carries attempts out.
 
@@ -100,7 +66,7 @@ class Carrying:
         self,
         parts: EngineParts,
         stopping: threading.Event,
-        reconsider: Callable[[AttemptRecord], str | None],
+        reconsider: Callable[[AttemptRecord], datetime | str],
     ) -> None:
         self._reconsider = reconsider
         self._epilog = Epilog(parts)
@@ -114,30 +80,36 @@ class Carrying:
         if planned is None:
             return None
         seen_at = planned.task.seen_at
-        if self._is_old(seen_at):
-            # The journal or all hands were busy, or the clock was set: it may not be so any more.
-            why = self._reconsider(planned)
-            if why is not None:
-                self._settle(planned, AttemptState.REFUSED, f"not carried out: {why}")
-                return None
-            seen_at = self._parts.clock.now()
-        record = self._attempts.attempt(attempt_id) if self._claim(planned, seen_at) else None
-        return None if record is None else self._execute_and_look(record)
+        for _ in range(_LOOKS):
+            if self._is_old(seen_at):
+                # The journal or all hands were busy, or the clock was set: it may not be so now.
+                answer = self._reconsider(planned)
+                if isinstance(answer, str):
+                    self._settle(planned, AttemptState.REFUSED, f"not carried out: {answer}")
+                    return None
+                seen_at = answer
+            claimed = self._claim(planned, seen_at)
+            if claimed is not None:
+                record = self._attempts.attempt(attempt_id) if claimed else None
+                return None if record is None else self._execute_and_look(record, seen_at)
+        why = "the journal is so busy that what was seen is old when it is to be acted on"
+        self._settle(planned, AttemptState.REFUSED, f"not carried out: {why}")
+        return None
 
     def _is_old(self, seen_at: datetime | None) -> bool:
-        age = None if seen_at is None else self._parts.clock.now() - seen_at
-        return age is None or not timedelta() <= age <= _EVIDENCE_KEEPS
+        return is_old(seen_at, self._parts.clock.now(), _EVIDENCE_KEEPS)
 
-    def _claim(self, planned: AttemptRecord, seen_at: datetime | None) -> bool:
+    def _claim(self, planned: AttemptRecord, seen_at: datetime | None) -> bool | None:
         """Move it to running; False if somebody else has it, or an operator stopped it meanwhile.
 
         Pause, breaker and extensions are asked in the transaction that claims: once `pause` or
-        `extend` is answered, nothing begins. So is the time: others may have kept it waiting.
+        `extend` is answered, nothing begins. So is the time, and it returns None where others have
+        kept it waiting for so long that what was seen is old.
         """
         with self._parts.journal.transaction():
             why = self._stopped(planned)
             if why is None and self._is_old(seen_at):
-                why = "the journal was busy meanwhile, and what was seen may be over"
+                return None
             if why is None:
                 if offer_of(planned.remediation).lasting:
                     # Whatever happens from here on, it is put back.
@@ -199,9 +171,11 @@ class Carrying:
     def _running(self, record: AttemptRecord) -> Gauge:
         return self._parts.metrics.running.labels(record.remediation)
 
-    def _execute_and_look(self, record: AttemptRecord) -> Unproven | None:
+    def _execute_and_look(
+        self, record: AttemptRecord, seen_at: datetime | None = None
+    ) -> Unproven | None:
         with self._running(record).track_inprogress():
-            left = self._execute(record)
+            left = self._execute(record, seen_at)
             if left.refused:
                 self._settle(record, AttemptState.REFUSED, left.message)
                 return None
@@ -214,8 +188,8 @@ class Carrying:
         deadline = self._parts.clock.now() + record.task.verify_within
         return Unproven(record, message, deadline)
 
-    def _execute(self, record: AttemptRecord) -> _Left:
-        steps = StepLog(self._attempts, record.id, self._parts)
+    def _execute(self, record: AttemptRecord, seen_at: datetime | None) -> _Left:
+        steps = StepLog(self._parts, record.id, seen_at)
         try:
             remediation = self._parts.remediations[record.remediation]
             return _Left(remediation.execute(record.task, steps))

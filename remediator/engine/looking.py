@@ -30,8 +30,6 @@ _LAPSE = timedelta(hours=1)
 _DOUBT = timedelta(minutes=10)
 # When an alert began is told by two clocks: Prometheus's own, and this machine's.
 _CLOCKS_DIFFER = timedelta(seconds=5)
-# What the first source said is still so when the last one has answered, if that is not later.
-_LOOK_TAKES = timedelta(seconds=1)
 _LAPSING = frozenset({HoldReason.UNCONFIRMED, HoldReason.TARGET_GONE})
 
 
@@ -157,8 +155,8 @@ class Looking:
             planned = self._following.follow(incident, record, case, decision)
         return planned, decision
 
-    def reconsider(self, planned: AttemptRecord) -> str | None:
-        """Return why a planned attempt must not be carried out any more, None if it may be.
+    def reconsider(self, planned: AttemptRecord) -> datetime | str:
+        """Return why a planned attempt must not be carried out any more, or when that was seen.
 
         It had to wait for a free hand, and meanwhile everything may have changed: the machine,
         the policy, what people did to keep the container.
@@ -174,7 +172,7 @@ class Looking:
             case = self._observed(planned.incident, case, rule, without=planned.id)
             decision = decide(case)
             if _is_same(decision, case.observation, planned):
-                return None
+                return case.now
             why = decision.because if isinstance(decision, Hold) else "it is another one's turn"
         return why
 
@@ -193,12 +191,7 @@ class Looking:
 
     def _look_with(self, eyes: Rung, alert: Alert) -> Observation:
         remediation = self._parts.remediations[eyes.remediation]
-        began = self._parts.clock.now()
-        seen = remediation.observe(alert, began, eyes.options)
-        agreed = all(report.verdict is Verdict.AGREES for report in seen.reports)
-        if agreed and not timedelta() <= self._parts.clock.now() - began <= _LOOK_TAKES:
-            # One of them fell silent meanwhile, or the clock was set: what was seen is old by now.
-            seen = remediation.observe(alert, self._parts.clock.now(), eyes.options)
+        seen = remediation.observe(alert, self._parts.clock.now(), eyes.options)
         for report in seen.reports:
             if report.verdict is Verdict.SILENT:
                 self._parts.metrics.source_errors.labels(report.source.value).inc()

@@ -9,8 +9,8 @@ import threading
 from remediator.core import notices
 from remediator.core.attempts import AttemptState, Stack
 from remediator.core.policy import Audience, PolicyRule
-from remediator.engine.carrying import StepLog
 from remediator.engine.parts import EngineParts
+from remediator.engine.steps import StepLog
 from remediator.engine.telling import tell
 from remediator.errors import JournalError, RemediationError, SourceError
 from remediator.journal.attempts import AttemptRecord
@@ -52,7 +52,7 @@ class Undoing:
             return False
         try:
             record = self._record(attempt)
-            steps = StepLog(self._parts.journal.attempts, attempt, self._parts)
+            steps = StepLog(self._parts, attempt)
             undo = self._remediation(record).undo
             result = undo(record.task, steps, self._stack(attempt))
         except (SourceError, RemediationError) as error:

@@ -1,7 +1,8 @@
 """See whether a container is idle: what Prometheus, Docker, NVML and the kernel say of it now."""
 
+import time
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -31,6 +32,10 @@ Series = tuple[Mapping[str, str], list[Sample]]
 # CPU and network are averaged over at least this long: a shorter stretch says nothing.
 _SHORTEST_MEASURE = timedelta(seconds=3)
 _SAMPLES_WITHIN = timedelta(minutes=2)
+# What the driver said is asked for again if the others took longer than this.
+_READING_KEEPS = timedelta(seconds=1)
+# To know what a GPU draws matters for the report alone: nobody waits longer for it.
+_WATTS_WITHIN = timedelta(seconds=1)
 # Three for each thread that looks at an incident, of which there are eight.
 _ASKERS = 24
 _MPS = "nvidia-cuda-mps"
@@ -53,7 +58,9 @@ class IdleContainer:
         """Return what Prometheus, Docker and NVML say of the container the alert names.
 
         They are asked side by side: none depends on another, and each takes its time to answer.
+        Who works can begin to at any moment, so the driver and the kernel have the last word.
         """
+        began = time.monotonic()
         confirming = self._askers.submit(self._senses.prometheus.confirm, alert, now)
         reading = self._askers.submit(self._senses.driver.readings)
         scraping = self._askers.submit(self._scraped, alert.labels.get("container_id", ""))
@@ -65,8 +72,14 @@ class IdleContainer:
             # What does not run does nothing, whatever they answer.
             return _not_running(found, confirming.result(), now)
         exempt, unseen = self._exemption(found, now)
-        nvml, context = self._judge_activity(found, reading, scraping, now)
         confirmation = confirming.result()
+        wait([scraping])
+        took = timedelta(seconds=time.monotonic() - began)
+        if took <= _READING_KEEPS:
+            nvml, context = self._judge_activity(found, reading, scraping, now)
+        else:
+            reading = self._askers.submit(self._senses.driver.readings)
+            nvml, context = self._judge_activity(found, reading, scraping, now + took)
         docker = found.with_good_limits(judge_running(facts, confirmation.active_since))
         if docker.verdict is not Verdict.AGREES:
             exempt = None
@@ -111,19 +124,21 @@ class IdleContainer:
     ) -> tuple[Report, dict[str, Fact]]:
         facts = found.facts
         try:
-            uses = self._slot_uses(facts, reading.result())
-            activity = self._activity(facts, uses, scraping, now)
+            used = self._used_slots(facts, reading.result())
+            activity = self._activity(facts, tuple(use for use, _ in used), scraping, now)
             judgement = judge_idle(activity, found.limits)
         except SourceError as error:
             return Report(Source.NVML, Verdict.SILENT, str(error)), {}
         report = Report(Source.NVML, judgement.verdict, judgement.says, judgement.facts)
         return report, {
-            "gpus": ", ".join(use.name for use in uses),
-            "gpu_shares": ", ".join(f"{use.returns:.4g}" for use in uses),
-            "gpu_watts": ", ".join(_as_text(use.watts) for use in uses),
+            "gpus": ", ".join(use.name for use, _ in used),
+            "gpu_shares": ", ".join(f"{use.returns:.4g}" for use, _ in used),
+            "gpu_watts": self._watts(used) if judgement.verdict is Verdict.AGREES else "",
         }
 
-    def _slot_uses(self, facts: ContainerFacts, readings: Sequence[Reading]) -> tuple[SlotUse, ...]:
+    def _used_slots(
+        self, facts: ContainerFacts, readings: Sequence[Reading]
+    ) -> list[tuple[SlotUse, GpuSlot]]:
         """Return the container's use of every slot that it claims or has a process on.
 
         Where nobody knows which GPU Docker chose, it may be one that does not answer.
@@ -140,24 +155,32 @@ class IdleContainer:
             _with_returns(self._use(facts.id, reading), reading.slot, reading.slot.uuid in claimed)
             for reading in readings
         ]
-        return tuple(
-            replace(use, watts=self._watts(use, reading.slot))
+        return [
+            (use, reading.slot)
             for use, reading in zip(uses, readings, strict=True)
             if use.own_processes or anywhere or reading.slot.uuid in claimed
-        )
+        ]
 
-    def _watts(self, use: SlotUse, slot: GpuSlot) -> float | None:
-        """Return what a GPU draws that the container has to itself.
+    def _watts(self, used: Sequence[tuple[SlotUse, GpuSlot]]) -> str:
+        """Return what each GPU draws that the container has to itself, as one text.
 
-        What a part of a GPU draws nobody measures. To know it matters for the report alone, so a
-        driver that cannot tell keeps nothing from being decided.
+        What a part of a GPU draws nobody measures. A driver that cannot tell keeps nothing from
+        being decided.
         """
-        if not use.returns or slot.gpu_instance is not None:
-            return None
+        asked = self._askers.submit(lambda: [self._draw(use, slot) for use, slot in used])
         try:
-            return self._senses.driver.gauges(slot.parent_uuid).power_watts
+            return ", ".join(asked.result(_WATTS_WITHIN.total_seconds()))
+        except TimeoutError:
+            return ", ".join("" for _ in used)
+
+    def _draw(self, use: SlotUse, slot: GpuSlot) -> str:
+        if not use.returns or slot.gpu_instance is not None:
+            return ""
+        try:
+            watts = self._senses.driver.gauges(slot.parent_uuid).power_watts
         except SourceError:
-            return None
+            return ""
+        return "" if watts is None else f"{watts:.4g}"
 
     def _use(self, container_id: str, reading: Reading) -> SlotUse:
         if isinstance(reading, LostReading):
@@ -233,10 +256,6 @@ def _with_returns(use: SlotUse, slot: GpuSlot, is_claimed: bool) -> SlotUse:
     """Return *use* with what the container's end gives back: nothing of what others use as well."""
     is_alone = (use.own_processes or is_claimed) and not use.other_processes
     return replace(use, returns=slot.fraction if is_alone and use.lost is None else 0.0)
-
-
-def _as_text(watts: float | None) -> str:
-    return "" if watts is None else f"{watts:.4g}"
 
 
 def _seconds(time: timedelta | None) -> float | None:

@@ -26,8 +26,11 @@ class Steps(Protocol):
         """Return how long ago an earlier life of this program began a step, None if it did not."""
         ...
 
-    def step(self, name: str, detail: str) -> AbstractContextManager[Say]:
-        """Write down that something is about to be done; say inside the block what came of it."""
+    def step(self, name: str, detail: str, *, fresh: bool = False) -> AbstractContextManager[Say]:
+        """Write down that something is about to be done; say inside the block what came of it.
+
+        RefusedError, and nothing is begun, if it has to be *fresh* what was seen and is not.
+        """
         ...
 
 
@@ -46,6 +49,8 @@ class Remediation(Protocol):
     def observe(self, alert: Alert, now: datetime, options: Options) -> Observation:
         """Return what the sources say about the target of *alert*; a silent source is a report.
 
+        What may change at any moment is asked last, or checked once more by `execute`: nobody else
+        knows how long a look takes, and its evidence counts as new when it is over.
         *options* are those of the policy's rung: some say what is acted on.
         """
         ...

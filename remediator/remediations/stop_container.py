@@ -18,7 +18,7 @@ from remediator.core.targets import Container
 from remediator.errors import EffectUnknownError, RefusedError, SourceError, TargetGoneError
 from remediator.remediations.freed_gpus import FreedGpus
 from remediator.remediations.idle_container import IdleContainer
-from remediator.remediations.interface import Steps
+from remediator.remediations.interface import Say, Steps
 from remediator.remediations.named_container import unknown_to
 from remediator.remediations.orphan_senses import Permitted
 from remediator.remediations.runtime_container import RuntimeContainer
@@ -38,10 +38,6 @@ class Hands(Protocol):
 
     def stop(self, container_id: str, grace: timedelta, timeout: timedelta) -> None:
         """Stop it, by force once the grace is over."""
-        ...
-
-    def kill(self, container_id: str) -> None:
-        """End it by force, at once."""
         ...
 
     def remove(self, container_id: str) -> None:
@@ -155,16 +151,17 @@ class StopContainer:
                 raise TargetGoneError(f"{facts.name} was stopped by somebody else")
             return "it stopped as it had been told before the interruption"
         if since is not None:
-            # A clock that was set back must not make this wait for longer than the grace.
-            left = min(grace - since, grace)
-            return self._finish_stop(facts, left, task, steps)
+            return self._finish_stop(facts, grace, since, task, steps)
         detail = f"stop signal to {facts.name}, kill after {humanize(grace)}"
-        with steps.step("stop", detail) as say:
-            began = time.monotonic()
-            self._hands.stop(facts.id, grace, max(task.timeout, grace + _SLACK))
-            took = timedelta(seconds=time.monotonic() - began)
-            ended = self._ended(facts.id)
-            say(f"{ended} after {took.total_seconds():.1f} s")
+        with steps.step("stop", detail, fresh=True) as say:
+            return self._ask_to_end(facts, grace, task, say)
+
+    def _ask_to_end(self, facts: ContainerFacts, grace: timedelta, task: Task, say: Say) -> str:
+        began = time.monotonic()
+        self._hands.stop(facts.id, grace, max(task.timeout, grace + _SLACK))
+        took = timedelta(seconds=time.monotonic() - began)
+        ended = self._ended(facts.id)
+        say(f"{ended} after {took.total_seconds():.1f} s")
         return f"it {ended}"
 
     def _ended(self, container_id: str) -> str:
@@ -199,26 +196,24 @@ class StopContainer:
             say(f"left over: {left}" if left else "none left")
         return said
 
-    def _finish_stop(self, facts: ContainerFacts, left: timedelta, task: Task, steps: Steps) -> str:
-        """Bring a stop to its end that was cut off with *left* of the grace to go.
+    def _finish_stop(
+        self, facts: ContainerFacts, grace: timedelta, since: timedelta, task: Task, steps: Steps
+    ) -> str:
+        """Bring a stop to its end that was cut off *since* then.
 
-        The engine may forget the force when its client dies. It is made up for only shortly after:
-        later, what the decision was made from is no longer true, and it is to be made anew.
+        The engine forgets the force when its client dies, or was never told at all. Nobody is
+        killed who was not asked to end, so the container is asked once more, and only shortly
+        after its grace: later, what the decision was made from is no longer true, and it is to be
+        made anew. By a clock that was set back nobody can tell.
         """
+        left = grace - since if since >= timedelta() else timedelta()
         if self._has_stopped(_container(task), max(left, timedelta())):
             return "it stopped as it had been told before the interruption"
-        if left < -_STILL_FRESH:
+        if left < -_STILL_FRESH or since < timedelta():
             raise EffectUnknownError("it was told to stop before the interruption, and still runs")
-        detail = f"end {facts.name} by force: its grace is over, and the engine forgot to"
-        with steps.step("kill", detail) as say:
-            try:
-                self._hands.kill(facts.id)
-            except (RefusedError, TargetGoneError):
-                # It may have ended by itself just now.
-                if not self._has_stopped(_container(task), timedelta()):
-                    raise
-            say(self._ended(facts.id))
-        return "it was stopped by force, as it had ignored the signal before the interruption"
+        detail = f"stop signal to {facts.name} once more: nobody knows whether it had the first"
+        with steps.step("stop-again", f"{detail}, kill after {humanize(grace)}") as say:
+            return f"{self._ask_to_end(facts, grace, task, say)}, asked again after an interruption"
 
     def _has_stopped(self, target: Container, within: timedelta) -> bool:
         """Return whether this run ends *within* that time; it is looked at at least once."""

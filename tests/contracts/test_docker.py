@@ -179,13 +179,12 @@ def test_a_running_container_is_described_with_this_run_and_its_claims(rig: Rig)
     assert abs(rig.now() - facts.started_at) < MINUTE
 
 
-@pytest.mark.parametrize("verb", ["inspect", "stop", "kill", "stop_softly", "start", "remove"])
+@pytest.mark.parametrize("verb", ["inspect", "stop", "stop_softly", "start", "remove"])
 def test_an_unknown_container_is_gone(rig: Rig, verb: str) -> None:
     unknown = "0" * 64
     asks: dict[str, Callable[[str], object]] = {
         "inspect": rig.engine.inspect,
         "stop": lambda container_id: rig.hands.stop(container_id, SECOND, WAIT),
-        "kill": rig.hands.kill,
         "stop_softly": lambda container_id: rig.hands.stop_softly(container_id, WAIT),
         "start": rig.hands.start,
         "remove": rig.hands.remove,
@@ -215,22 +214,6 @@ def test_a_container_that_is_stopped_already_can_be_stopped(rig: Rig) -> None:
     rig.hands.stop(container, SECOND, WAIT)
 
     assert rig.engine.inspect(container).exit_code == 143
-
-
-def test_a_killed_container_ends_at_once(rig: Rig) -> None:
-    container = rig.run(ignores_sigterm=True)
-
-    rig.hands.kill(container)
-
-    eventually(lambda: rig.engine.inspect(container).exit_code == 137, 10, "it has ended")
-
-
-def test_a_container_that_does_not_run_cannot_be_killed(rig: Rig) -> None:
-    container = rig.run()
-    rig.end(container)
-
-    with pytest.raises(RefusedError):
-        rig.hands.kill(container)
 
 
 def test_a_container_that_is_asked_to_end_does_so_and_can_be_started_anew(rig: Rig) -> None:

@@ -74,9 +74,9 @@ class MortalSteps(MemorySteps):
 
     @contextmanager
     def step(  # type: ignore[override]  # a context manager as well
-        self, name: str, detail: str
+        self, name: str, detail: str, *, fresh: bool = False
     ) -> Iterator[Callable[[str], None]]:
-        with super().step(name, detail) as say:
+        with super().step(name, detail, fresh=fresh) as say:
             if name == self._dies_at and not self._done:
                 raise DiedError
             yield say

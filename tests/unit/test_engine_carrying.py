@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from remediator.core.alerts import Alert, Status
+from remediator.core.approvals import Approval
 from remediator.core.attempts import Proof, Verification
 from remediator.core.notices import NoticeKind
 from remediator.core.observation import Observation, Report, Source, Verdict
@@ -350,13 +351,16 @@ def test_a_container_that_works_again_when_its_turn_comes_is_not_stopped(
     assert site.stop_container.executed == []
 
 
-def locked_for(site: EngineSite, monkeypatch: pytest.MonkeyPatch, time: timedelta) -> None:
-    """Have the next transaction wait for somebody else's."""
+def locked_for(
+    site: EngineSite, monkeypatch: pytest.MonkeyPatch, time: timedelta, times: int = 1
+) -> None:
+    """Have the next transactions wait for somebody else's."""
     begin = site.journal.transaction
+    left = iter(range(times))
 
     def late() -> AbstractContextManager[None]:
-        monkeypatch.undo()
-        site.clock.advance(time)
+        if next(left, None) is not None:
+            site.clock.advance(time)
         return begin()
 
     monkeypatch.setattr(site.journal, "transaction", late)
@@ -376,17 +380,83 @@ def test_what_was_seen_before_the_journal_was_locked_for_long_is_asked_for_again
 
 
 @pytest.mark.parametrize("waits", [9 * SECOND, -HOUR], ids=["locked", "the clock was set back"])
-def test_nothing_is_claimed_on_what_was_seen_before_a_long_wait_for_that(
+def test_what_was_seen_before_a_long_wait_for_the_claim_is_asked_for_again(
     site: EngineSite, monkeypatch: pytest.MonkeyPatch, waits: timedelta
 ) -> None:
     attempt = plan(site)
+    site.stop_container.looks[0] = busy
     locked_for(site, monkeypatch, waits)
     site.carrying.carry_out(attempt)
 
     assert site.states() == ["refused"]
-    assert "the journal was busy meanwhile" in message(site)
+    assert message(site) == "not carried out: nvml: it works"
     assert site.stop_container.executed == []
 
+
+def test_what_is_still_so_after_a_long_wait_for_the_claim_is_done(
+    site: EngineSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = plan(site)
+    locked_for(site, monkeypatch, 9 * SECOND, times=2)
+    site.carrying.carry_out(attempt)
+
+    assert site.states() == ["succeeded"]
+    assert site.stop_container.observed == 3
+
+
+def test_what_is_old_again_and_again_is_left_for_later(
+    site: EngineSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = plan(site)
+    locked_for(site, monkeypatch, 9 * SECOND, times=3)
+    site.carrying.carry_out(attempt)
+
+    assert site.states() == ["refused"]
+    assert "the journal is so busy" in message(site)
+    assert site.stop_container.executed == []
+
+    site.clock.advance(15 * SECOND)
+    site.round()
+    assert site.states() == ["refused", "succeeded"]
+
+
+def test_what_is_read_for_long_after_a_second_look_makes_that_old_as_well(
+    site: EngineSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = plan(site)
+    site.clock.advance(HOUR)
+    usable = site.journal.approvals.usable
+
+    def slow(*asked: int | None) -> tuple[Approval, ...]:
+        site.clock.advance(9 * SECOND)
+        return usable(*asked)
+
+    monkeypatch.setattr(site.journal.approvals, "usable", slow)
+    site.carrying.carry_out(attempt)
+
+    assert site.states() == ["refused"]
+    assert site.stop_container.executed == []
+
+
+def test_a_step_that_rests_on_what_was_seen_is_not_begun_too_late(
+    site: EngineSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = plan(site)
+    claim = site.journal.attempts.claim
+
+    def stalling(number: int, now: datetime) -> bool:
+        claimed = claim(number, now)
+        site.clock.advance(3 * SECOND)
+        return claimed
+
+    monkeypatch.setattr(site.journal.attempts, "claim", stalling)
+    site.carrying.carry_out(attempt)
+
+    assert site.states() == ["refused"]
+    assert "it took too long until it could begin" in message(site)
+    assert site.journal.attempts.steps(attempt) == []
+
+    monkeypatch.undo()
     site.clock.advance(15 * SECOND)
     site.round()
     assert site.states() == ["refused", "succeeded"]

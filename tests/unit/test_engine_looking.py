@@ -112,25 +112,6 @@ def test_one_source_that_does_not_agree_is_enough_to_hold(
     assert site.metric("source_errors_total", source=source.value) == silent
 
 
-@pytest.mark.parametrize("took", [4 * SECOND, -4 * SECOND], ids=["slow", "clock set back"])
-def test_what_was_seen_long_before_the_look_was_over_is_asked_for_again(
-    site: EngineSite, took: timedelta
-) -> None:
-    def slow(alert: Alert, now: datetime) -> Observation:
-        # It agreed, and something that was asked afterwards took its time.
-        site.stop_container.looks[0] = saying(Source.NVML, Verdict.SILENT)
-        site.clock.advance(took)
-        return agreeing()(alert, now)
-
-    site.stop_container.looks[0] = slow
-    site.deliver(idle())
-    site.round()
-
-    assert site.reasons() == ["unconfirmed"]
-    assert site.stop_container.observed == 2
-    assert site.stop_container.executed == []
-
-
 def test_a_hold_that_lasts_is_written_once_and_counted(site: EngineSite) -> None:
     forged(site)
     site.deliver(idle())

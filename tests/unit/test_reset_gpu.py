@@ -48,11 +48,11 @@ class MortalSteps(MemorySteps):
         self._lives = lives
         self._on_death = on_death
 
-    def step(self, name: str, detail: str) -> Any:
+    def step(self, name: str, detail: str, *, fresh: bool = False) -> Any:
         if len(self.names) >= self._lives:
             self._on_death()
             raise DiedError
-        return super().step(name, detail)
+        return super().step(name, detail, fresh=fresh)
 
 
 @dataclass(slots=True)

@@ -1,6 +1,7 @@
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -8,15 +9,16 @@ from remediator.core.alerts import Alert
 from remediator.core.attempts import Proof, Task
 from remediator.core.containers import Mount
 from remediator.core.gpu_claims import GpuClaims
-from remediator.core.gpus import GpuGauges
+from remediator.core.gpus import GpuGauges, Reading
 from remediator.core.limits import LimitsBook
 from remediator.core.observation import Observation, Source, Verdict
 from remediator.core.policy import Option
 from remediator.core.targets import Container, Named, Subject
 from remediator.errors import EffectUnknownError, RefusedError, TargetGoneError
+from remediator.remediations import idle_container
 from remediator.remediations.senses import Senses
 from remediator.remediations.stop_container import StopContainer
-from remediator.sources.prometheus import Sample
+from remediator.sources.prometheus import Confirmation, Sample
 from tests.builders import HOUR, MINUTE, SECOND, THREE_SOURCES, an_alert
 from tests.fakes import (
     CPU,
@@ -308,6 +310,50 @@ def test_what_its_end_gives_back_is_what_it_had_to_itself(
         host.run("other", gpus=others)
 
     assert look(host, stop, container).context["gpu_shares"] == shares
+
+
+def test_what_begins_to_work_while_prometheus_takes_its_time_is_busy(
+    host: FakeHost, stop: StopContainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idle_container, "_READING_KEEPS", timedelta())
+    readings, confirm = host.driver.readings, host.prometheus.confirm
+    was_asked = threading.Event()
+
+    def read() -> tuple[Reading, ...]:
+        found = readings()
+        was_asked.set()
+        return found
+
+    def slow(alert: Alert, now: datetime) -> Confirmation:
+        assert was_asked.wait(10)
+        host.driver.utilization["GPU-0"] = 90.0
+        return confirm(alert, now)
+
+    monkeypatch.setattr(host.driver, "readings", read)
+    monkeypatch.setattr(host.prometheus, "confirm", slow)
+
+    seen = look(host, stop, host.run())
+
+    assert verdicts(seen)[Source.NVML] is Verdict.DISAGREES
+
+
+def test_a_driver_that_does_not_say_what_a_gpu_draws_holds_nothing_up(
+    host: FakeHost, stop: StopContainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idle_container, "_WATTS_WITHIN", SECOND / 100)
+    goes_on = threading.Event()
+
+    def hang(uuid: str) -> GpuGauges:
+        assert goes_on.wait(10), uuid
+        return GpuGauges(power_watts=61.25)
+
+    monkeypatch.setattr(host.driver, "gauges", hang)
+
+    seen = look(host, stop, host.run(gpus=("GPU-0",)))
+    goes_on.set()
+
+    assert verdicts(seen) == dict.fromkeys(THREE_SOURCES, Verdict.AGREES)
+    assert seen.context["gpu_watts"] == ""
 
 
 def test_what_an_idle_gpu_draws_is_written_down(host: FakeHost, stop: StopContainer) -> None:
@@ -759,16 +805,25 @@ def test_a_stop_that_had_its_effect_before_the_crash_is_not_given_again(
     assert steps.names == ["remove", "check-gpu"]
 
 
-def test_a_container_that_ignored_a_stop_cut_off_is_killed_shortly_after_its_grace(
-    host: FakeHost, stop: StopContainer
+@pytest.mark.parametrize(
+    ("ignores", "ended"),
+    [
+        pytest.param(True, "137 (killed: it did not stop in its grace)", id="ignores the signal"),
+        pytest.param(False, "143", id="was never told"),
+    ],
+)
+def test_a_container_that_runs_on_after_a_stop_cut_off_is_asked_once_more(
+    host: FakeHost, stop: StopContainer, ignores: bool, ended: str
 ) -> None:
     container, steps = host.run(), ages(stop=60 + 29)
+    container.ignores_sigterm = ignores
+    steps.seen_is_old = True
 
     message = stop.execute(a_task(container), steps)
 
-    assert "by force" in message
-    assert steps.names == ["kill", "remove", "check-gpu"]
-    assert ("stop", container.facts.id) not in host.docker.calls
+    assert message.startswith(f"it stopped with exit code {ended}, asked again after an interr")
+    assert steps.names == ["stop-again", "remove", "check-gpu"]
+    assert host.docker.graces == [60 * SECOND]
 
 
 def test_the_grace_that_is_left_after_a_crash_is_given(host: FakeHost, stop: StopContainer) -> None:
@@ -803,36 +858,36 @@ def test_a_stop_cut_off_long_ago_is_decided_anew(host: FakeHost, stop: StopConta
     assert (steps.names, host.docker.calls) == ([], [])
 
 
-def test_a_clock_that_was_set_back_makes_the_grace_no_longer(
+def test_after_a_clock_that_was_set_back_a_stop_cut_off_is_decided_anew(
     host: FakeHost, stop: StopContainer
 ) -> None:
     container, steps = host.run(), ages(stop=-3600)
 
-    message = stop.execute(a_task(container, grace=SECOND / 5), steps)
+    with pytest.raises(EffectUnknownError, match="still runs"):
+        stop.execute(a_task(container), steps)
 
-    assert "by force" in message
+    assert (steps.names, host.docker.calls) == ([], [])
 
 
-def test_a_container_that_ends_just_before_it_is_killed_is_not_a_refusal(
+def test_a_stop_cut_off_that_had_its_effect_is_believed_whatever_the_clock_says(
     host: FakeHost, stop: StopContainer
 ) -> None:
-    container, steps = host.run(), ages(stop=70)
+    container, steps = host.run(), ages(stop=-3600)
+    host.docker.end(container.facts.id, 143)
 
-    class Late:
-        """Hands that find the container ended."""
+    assert "as it had been told" in stop.execute(a_task(container), steps)
 
-        stop, remove = host.docker.stop, host.docker.remove
 
-        def kill(self, container_id: str) -> None:
-            host.docker.end(container_id, 143)
-            host.docker.kill(container_id)
+def test_nothing_is_stopped_on_what_was_seen_too_long_ago(
+    host: FakeHost, stop: StopContainer
+) -> None:
+    container, steps = host.run(), MemorySteps()
+    steps.seen_is_old = True
 
-    senses = Senses(host.prometheus, host.docker, host.driver, host.kernel, host.users)
+    with pytest.raises(RefusedError, match="old"):
+        stop.execute(a_task(container), steps)
 
-    message = StopContainer(senses, Late(), host.limits).execute(a_task(container), steps)
-
-    assert message.endswith("removed")
-    assert steps.names == ["kill", "remove", "check-gpu"]
+    assert host.docker.calls == []
 
 
 @pytest.mark.parametrize(
