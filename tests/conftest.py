@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import NoReturn
 
+import hypothesis
 import pytest
 from docker import DockerClient
 
@@ -21,6 +22,10 @@ from tests.peers.smtp import MailServer
 from tests.peers.stage import Stage
 from tests.peers.systemd_host import SystemdHost
 from tests.peers.terminals import Terminals
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("remediator", deadline=None)
+hypothesis.settings.load_profile("remediator")
 
 _STAGES = pytest.StashKey[list[Stage]]()
 

@@ -13,8 +13,9 @@ from tests.peers.site import ROOT, Site
 from tests.peers.stage import Stage
 from tests.peers.systemd_host import SystemdHost
 
-_SETTLED = "SELECT state FROM attempt WHERE remediation = 'restart-dcgm' AND ended_at NOT NULL"
-_ATTEMPTS = "SELECT count(*) FROM attempt WHERE remediation = 'restart-dcgm'"
+_OF_IT = "FROM attempt WHERE remediation = 'restart-dcgm' AND state <> 'refused'"
+_SETTLED = f"SELECT state {_OF_IT} AND ended_at NOT NULL"
+_ATTEMPTS = f"SELECT count(*) {_OF_IT}"
 
 
 class BusRestarted:

@@ -24,7 +24,7 @@ from remediator.keep_links import LinkKey
 from remediator.web.users import Role, Users, user_with_password
 from remediator.wiring.keep_links import KeepLinks
 from tests.builders import HOUR, NOON, a_keepable, a_policy, a_rule, an_alert
-from tests.eventually import eventually
+from tests.eventually import eventually, patience
 from tests.gpu_samples import a_container, a_gpu, a_mig_gpu
 from tests.peers.gpu.host import GpuHost
 from tests.peers.gpu.image import run_gpu_container
@@ -36,6 +36,8 @@ from tests.peers.told_prometheus import ToldPrometheus
 from tests.unit.engine_site import EngineSite, body_of, hurried
 
 pytestmark = pytest.mark.integration
+
+expect.set_options(timeout=5_000 * patience())
 
 PASSWORD = "correct horse battery"
 HOSTILE = "<script>document.title='owned'</script>" + "x" * 300

@@ -50,7 +50,7 @@ RULE = {
         }
     ],
 }
-ATTEMPT = "SELECT state FROM attempt WHERE remediation = 'reset-gpu'"
+ATTEMPT = "SELECT state FROM attempt WHERE remediation = 'reset-gpu' AND state <> 'refused'"
 SETTLED = f"{ATTEMPT} AND ended_at NOT NULL"
 MESSAGE = "SELECT message FROM attempt WHERE remediation = 'reset-gpu'"
 STEPS = "SELECT group_concat(name) FROM (SELECT name FROM step ORDER BY id)"

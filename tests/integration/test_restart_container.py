@@ -36,7 +36,9 @@ class Exporter:
         self._engine = engine
         self._source = source
 
-    def start(self, *arguments: str, restart: str = "no", least_stop: timedelta = SECOND) -> None:
+    def start(
+        self, *arguments: str, restart: str = "no", least_stop: timedelta = 10 * SECOND
+    ) -> None:
         self.container: Container = run_container(
             self._engine, *arguments, "GPU-0", "GPU-1", restart=restart
         )
@@ -132,7 +134,7 @@ def test_one_that_has_crashed_is_started(exporter: Exporter) -> None:
 
 
 def test_one_that_does_not_end_is_never_killed(exporter: Exporter) -> None:
-    exporter.start("--ignores-term")
+    exporter.start("--ignores-term", least_stop=SECOND)
     exporter.container.kill("SIGUSR1")
     task, before = exporter.task(), exporter.state()
 

@@ -68,7 +68,7 @@ class Site:
     def worker_metrics(self) -> str:
         try:
             return requests.get(f"http://127.0.0.1:{self.worker_port}/metrics", timeout=5).text
-        except requests.ConnectionError:
+        except requests.RequestException:
             return ""
 
     def done(self) -> Counter[str]:

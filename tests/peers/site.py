@@ -317,5 +317,5 @@ def ask(state_dir: Path, query: str) -> object:
 def _answers(url: str) -> bool:
     try:
         return requests.get(url, timeout=2).status_code == requests.codes.ok
-    except requests.ConnectionError:
+    except requests.RequestException:
         return False
