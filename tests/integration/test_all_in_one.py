@@ -1,5 +1,6 @@
 """``remediator run``: the three programs as children of one parent."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -50,9 +51,10 @@ def children(daemon: Daemon) -> dict[str, int]:
     text = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text()
     commands = {}
     for pid in text.split():
-        # What has died has no command line until its parent notices.
-        arguments = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-        commands |= {name: int(pid) for name in arguments[3:4]}
+        # What has died has no command line until its parent notices, and nothing at all then.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            arguments = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            commands |= {name: int(pid) for name in arguments[3:4]}
     return commands
 
 

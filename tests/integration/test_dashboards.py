@@ -105,7 +105,7 @@ def prometheus(
 def _answers(address: str) -> bool:
     try:
         return requests.get(f"http://{address}/", timeout=2).ok
-    except requests.ConnectionError:
+    except requests.RequestException:
         return False
 
 

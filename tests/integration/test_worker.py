@@ -53,7 +53,8 @@ def test_a_bad_policy_never_replaces_a_good_one(site: Site) -> None:
     policy.write_text("mode: act\nruls: []\n")
     worker.signal(signal.SIGHUP)
     eventually(lambda: metric(site, GOOD) == 0, 10, "the bad policy to be counted")
-    assert 'policy.yaml:2:1: unknown field "ruls" (did you mean "rules"?)' in worker.log_tail()
+    said = 'policy.yaml:2:1: unknown field "ruls" (did you mean "rules"?)'
+    eventually(lambda: said in worker.log_tail(), 5, "it to be said")
     assert worker.is_running
 
     policy.write_text(yaml.safe_dump(POLICY))

@@ -174,7 +174,7 @@ class Alertmanager:
         """Whether it takes alerts."""
         try:
             return requests.get(f"{self.url}/-/ready", timeout=_TIMEOUT_SECONDS).ok
-        except requests.ConnectionError:
+        except requests.RequestException:
             return False
 
     def configure(self, config: Mapping[str, Any]) -> None:

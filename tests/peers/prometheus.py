@@ -112,7 +112,7 @@ class Prometheus:
         """Whether it serves queries."""
         try:
             return requests.get(f"{self.url}/-/ready", timeout=_TIMEOUT_SECONDS).ok
-        except requests.ConnectionError:
+        except requests.RequestException:
             return False
 
     def reload(self) -> None:

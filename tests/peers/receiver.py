@@ -111,7 +111,7 @@ class Receiver:
     def is_ready(self) -> bool:
         try:
             return requests.get(f"{self.url}/-/ready", timeout=_TIMEOUT).ok
-        except requests.ConnectionError:
+        except requests.RequestException:
             return False
 
     def start(self) -> None:

@@ -431,22 +431,24 @@ def taken(watch: GpuWatch) -> GpuSample | None:
 
 
 def test_the_last_sample_is_served_until_it_is_too_old() -> None:
-    hanging, release = threading.Event(), threading.Event()
+    hanging, hangs, release = threading.Event(), threading.Event(), threading.Event()
 
     def sample() -> GpuSample:
         if hanging.is_set():
+            hangs.set()
             release.wait(10)
         return GpuSample(GPUS)
 
-    watch = GpuWatch(
-        sample, patience=timedelta(milliseconds=20), keep_for=timedelta(milliseconds=300)
-    )
+    watch = GpuWatch(sample, patience=timedelta(milliseconds=20), keep_for=timedelta(minutes=1))
     watch.start()
     eventually(lambda: taken(watch), 5, "a first sample")
     hanging.set()
 
     assert watch.latest().gpus == GPUS
-    eventually(lambda: taken(watch) is None, 5, "the sample is too old")
+    eventually(hangs.is_set, 5, "the driver hangs")
+    watch._taken_at -= 61
+    with pytest.raises(SourceError, match="has not answered"):
+        watch.latest()
     release.set()
     watch.stop()
 
@@ -460,7 +462,7 @@ def test_a_driver_that_refuses_is_asked_again() -> None:
             raise answer
         return answer
 
-    watch = GpuWatch(sample)
+    watch = GpuWatch(sample, patience=timedelta(seconds=5))
     watch.start()
 
     with pytest.raises(SourceError, match="no driver"):

@@ -179,7 +179,7 @@ def test_an_engine_that_is_down_is_tried_again_and_told_of() -> None:
         engine.down = False
 
         eventually(lambda: known(inventory), 5, "a is known")
-        assert inventory.snapshot().problem is None
+        eventually(lambda: inventory.snapshot().problem is None, 5, "the problem is over")
 
 
 def test_an_error_that_nobody_thought_of_is_told_and_survived() -> None:

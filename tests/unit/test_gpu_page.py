@@ -147,6 +147,7 @@ def test_a_prometheus_that_hangs_keeps_nobody_waiting(prometheus: ToldPrometheus
 
     assert time.monotonic() - began < 2 * patience()
     assert first.problem == "Prometheus is being asked"
+    eventually(lambda: prometheus.asked, 5, "it is asked")
     assert prometheus.asked == 1
     prometheus.goes_on.set()
     eventually(lambda: watch.newest().gpus, 5, "what Prometheus told late")

@@ -131,16 +131,20 @@ def test_a_process_that_ended_or_is_hidden_hides_no_other(driver: FakeDriver) ->
 
 
 class Watched:
-    """A watch whose samples wait for `goes_on`."""
+    """A watch whose samples wait for `goes_on`; the first one sets `begun`."""
 
-    def __init__(self, close: Callable[[timedelta], bool] = lambda _: True) -> None:
+    def __init__(
+        self, close: Callable[[timedelta], bool] = lambda _: True, patience: timedelta = LONG
+    ) -> None:
+        self.begun = threading.Event()
         self.goes_on = threading.Event()
         self.goes_on.set()
         self.taken = 0
-        self.watch = GpuWatch(self._sample, close, patience=SHORT)
+        self.watch = GpuWatch(self._sample, close, patience=patience)
         self.watch.start()
 
     def _sample(self) -> GpuSample:
+        self.begun.set()
         self.goes_on.wait(10)
         self.taken += 1
         return GpuSample(GPUS)
@@ -163,10 +167,11 @@ def test_a_released_driver_is_left_alone_until_it_is_resumed() -> None:
 
 def test_a_driver_that_hangs_is_not_said_to_be_released() -> None:
     closed: list[timedelta] = []
-    watched = Watched(closing(closed))
+    watched = Watched(closing(closed), patience=SHORT)
     watched.goes_on.clear()
     with pytest.raises(SourceError):
         watched.watch.latest()
+    eventually(watched.begun.is_set, 5, "the driver is asked")
 
     assert not watched.watch.release(SHORT)
     assert closed == []
@@ -184,19 +189,14 @@ def test_a_driver_that_cannot_be_closed_is_not_said_to_be_released() -> None:
 
 
 def test_a_released_driver_is_unknown_once_the_last_sample_is_too_old() -> None:
-    watch = GpuWatch(lambda: GpuSample(GPUS), patience=LONG, keep_for=timedelta(milliseconds=100))
+    watch = GpuWatch(lambda: GpuSample(GPUS), patience=LONG, keep_for=timedelta(minutes=1))
     watch.start()
     watch.latest()
     watch.release(LONG)
 
-    def is_unknown() -> bool:
-        try:
-            watch.latest()
-        except SourceError:
-            return True
-        return False
-
-    eventually(is_unknown, 5, "the sample is too old")
+    watch._taken_at -= 61
+    with pytest.raises(SourceError, match="has not answered"):
+        watch.latest()
     watch.stop()
 
 
@@ -209,7 +209,7 @@ def test_a_bug_in_a_sample_does_not_end_the_watch(caplog: pytest.LogCaptureFixtu
             raise error
         return GpuSample(GPUS)
 
-    watch = GpuWatch(sample)
+    watch = GpuWatch(sample, patience=LONG)
     watch.start()
 
     with pytest.raises(SourceError, match="a bug"):
