@@ -605,12 +605,13 @@ def test_a_login_left_by_a_crash_is_out_of_sight_and_put_back() -> None:
     before = UTMP.read_bytes() if UTMP.exists() else None
     crashed = Terminal("mallory", 65534)
     crashed.hang_up()
+    left = record(crashed)
     try:
-        UTMP.write_bytes(record(crashed))
+        UTMP.write_bytes(left)
         later = Terminals().start()
         assert who() == []
         later.stop()
-        assert UTMP.read_bytes() == record(crashed)
+        assert UTMP.read_bytes() == left
     finally:
         UTMP.unlink() if before is None else UTMP.write_bytes(before)
 
