@@ -254,11 +254,18 @@ def test_a_journal_that_fails_before_the_claim_leaves_the_machine_alone(site: En
         site.store(body_of(about("c")))
         eventually(lambda: site.metric("errors_total") > 0, 5, "the journal failed")
         assert site.stop_container.executed == []
+    site.clock.advance(MINUTE)
+
+    def is_made_again() -> bool:
+        *given_up, last = site.states()
+        if last == "refused":
+            # The next one may be begun already, and is refused if the clock goes on meanwhile.
+            site.clock.advance(MINUTE)
+        assert set(given_up) <= {"refused"}
+        return bool(given_up) and last == "succeeded"
+
     with site.working():
-        site.clock.advance(MINUTE)
-        eventually(lambda: site.states()[0] == "refused", 5, "it is given up")
-        site.clock.advance(MINUTE)
-        settles(site, "refused", "succeeded")
+        eventually(is_made_again, 10, "it is given up, and made again")
 
 
 def test_an_unwritable_journal_takes_no_delivery_and_loses_none(site: EngineSite) -> None:
