@@ -33,15 +33,29 @@ class ClockWatch:
     def check(self) -> None:
         """Pause if the clock was set since the last time this was asked."""
         with self._lock:
-            if self._last is None:
-                self._last = self._kept = self._journal.operations.clock_mark()
-            last, now = self._last, self._clock.mark()
-            step = step_between(last, now) if last else timedelta()
-            self._last = now
-            if abs(step) > _TOLERANCE:
-                self._note(step, now)
-            elif self._is_old(now):
-                self._keep(now)
+            now = self._clock.mark()
+            if self._last is not None and not (self._step(now) or self._is_old(now)):
+                self._last = now
+                return
+        # Whoever claims an attempt asks this inside a transaction: its lock comes first, always.
+        with self._journal.transaction(), self._lock:
+            self._look()
+
+    def _look(self) -> None:
+        if self._last is None:
+            self._last = self._kept = self._journal.operations.clock_mark()
+        now = self._clock.mark()
+        step = self._step(now)
+        if step:
+            self._note(step, now)
+        elif self._is_old(now):
+            self._keep(now)
+        self._last = now
+
+    def _step(self, now: ClockMark) -> timedelta:
+        """Return by how much the clock was set since the last look, nothing if by little."""
+        step = step_between(self._last, now) if self._last else timedelta()
+        return step if abs(step) > _TOLERANCE else timedelta()
 
     def _is_old(self, now: ClockMark) -> bool:
         kept = self._kept
@@ -49,25 +63,24 @@ class ClockWatch:
 
     def _note(self, step: timedelta, now: ClockMark) -> None:
         operations = self._journal.operations
-        with self._journal.transaction():
-            pause = operations.pause_in_force()
-            ours = pause is not None and pause.actor == ACTOR
-            # Whoever resumed has taken the clock as it was then.
-            offset = step + (operations.clock_offset() if ours else timedelta())
-            self._keep(now, offset)
-            way = "ahead" if step > timedelta() else "back"
-            said = f"the clock was set {way} by {humanize(abs(step))}"
-            if abs(offset) <= _TOLERANCE and ours:
-                operations.resume(ACTOR, now.at)
-                self._journal.incidents.look_at_all(now.at)
-                log.warning("%s, to where it was: resumed", said)
-            elif pause is None or ours:
-                reason = f"{said}: notice periods and budgets can't be told; see that it is right"
-                operations.pause(reason, ACTOR, now.at)
-                log.error("paused: %s, then: remediator resume", reason)
-            else:
-                log.error("%s while paused by %s", said, pause.actor)
+        pause = operations.pause_in_force()
+        ours = pause is not None and pause.actor == ACTOR
+        # Whoever resumed has taken the clock as it was then.
+        offset = step + (operations.clock_offset() if ours else timedelta())
+        self._keep(now, offset)
+        way = "ahead" if step > timedelta() else "back"
+        said = f"the clock was set {way} by {humanize(abs(step))}"
+        if abs(offset) <= _TOLERANCE and ours:
+            operations.resume(ACTOR, now.at)
+            self._journal.incidents.look_at_all(now.at)
+            log.warning("%s, to where it was: resumed", said)
+        elif pause is None or ours:
+            reason = f"{said}: notice periods and budgets can't be told; see that it is right"
+            operations.pause(reason, ACTOR, now.at)
+            log.error("paused: %s, then: remediator resume", reason)
+        else:
+            log.error("%s while paused by %s", said, pause.actor)
 
     def _keep(self, now: ClockMark, offset: timedelta | None = None) -> None:
-        self._kept = now
         self._journal.operations.keep_clock(now, offset)
+        self._kept = now

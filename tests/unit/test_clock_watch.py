@@ -1,5 +1,6 @@
 """A clock that jumps: nothing is done on account of it, and it is said."""
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -11,8 +12,10 @@ from remediator.clock import SystemClock
 from remediator.core.clock_steps import ClockMark, step_between
 from remediator.core.policy import Audience, Limit, Warn
 from remediator.engine.clock_watch import ClockWatch
+from remediator.errors import JournalError
 from tests.builders import DAY, HOUR, MINUTE, NOON, SECOND, a_policy, a_rule, an_alert
-from tests.unit.engine_site import EngineSite, hurried
+from tests.eventually import patience
+from tests.unit.engine_site import EngineSite, hurried, unwritable
 
 WARN = Warn(5 * MINUTE, (Audience.OWNER,))
 
@@ -69,6 +72,49 @@ def test_a_clock_that_jumps_ends_no_notice_period(site: EngineSite, step: timede
     reason = site.journal.operations.pause_reason()
     assert reason is not None
     assert reason.startswith(f"the clock was set {'ahead' if step > timedelta() else 'back'} by ")
+
+
+def test_whoever_claims_and_whoever_only_looks_never_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Closed only where they do not: it would wait for them as well.
+    site = EngineSite(tmp_path)
+    watch, mark = site.parts.clock_watch, site.clock.mark
+    watch.check()
+    site.clock.advance(2 * MINUTE)
+    looks = threading.Event()
+
+    def marked() -> ClockMark:
+        looks.set()
+        return mark()
+
+    monkeypatch.setattr(site.clock, "mark", marked)
+    looking = threading.Thread(target=watch.check, daemon=True)
+
+    def claim() -> None:
+        with site.journal.transaction():
+            looking.start()
+            looks.wait(10)
+            watch.check()
+
+    claiming = threading.Thread(target=claim, daemon=True)
+    claiming.start()
+    claiming.join(10 * patience())
+    assert not claiming.is_alive()
+    looking.join(10 * patience())
+    assert not looking.is_alive()
+    site.close()
+
+
+def test_a_jump_that_cannot_be_written_down_is_not_forgotten(site: EngineSite) -> None:
+    site.clock.step(DAY)
+    with unwritable(site.folder, "clock", "UPDATE"), pytest.raises(JournalError):
+        site.parts.clock_watch.check()
+    assert site.journal.operations.pause_reason() is None
+
+    site.parts.clock_watch.check()
+
+    assert site.journal.operations.pause_reason() is not None
 
 
 def test_a_jump_between_the_decision_and_the_act_stops_it(site: EngineSite) -> None:
