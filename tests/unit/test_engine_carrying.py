@@ -355,6 +355,8 @@ def locked_for(
     site: EngineSite, monkeypatch: pytest.MonkeyPatch, time: timedelta, times: int = 1
 ) -> None:
     """Have the next transactions wait for somebody else's."""
+    # The first time it is asked it needs one of its own, and then once a minute.
+    site.parts.clock_watch.check()
     begin = site.journal.transaction
     left = iter(range(times))
 
