@@ -75,11 +75,11 @@ class IdleContainer:
         confirmation = confirming.result()
         wait([scraping])
         took = timedelta(seconds=time.monotonic() - began)
-        if took <= _READING_KEEPS:
-            nvml, context = self._judge_activity(found, reading, scraping, now)
-        else:
+        judged_at = now
+        if took > _READING_KEEPS:
+            judged_at = now + took
             reading = self._askers.submit(self._senses.driver.readings)
-            nvml, context = self._judge_activity(found, reading, scraping, now + took)
+        nvml, context = self._judge_activity(found, reading, scraping, judged_at)
         docker = found.with_good_limits(judge_running(facts, confirmation.active_since))
         if docker.verdict is not Verdict.AGREES:
             exempt = None

@@ -206,10 +206,11 @@ class StopContainer:
         after its grace: later, what the decision was made from is no longer true, and it is to be
         made anew. By a clock that was set back nobody can tell.
         """
-        left = grace - since if since >= timedelta() else timedelta()
-        if self._has_stopped(_container(task), max(left, timedelta())):
+        is_fresh = timedelta() <= since <= grace + _STILL_FRESH
+        left = max(grace - since, timedelta()) if is_fresh else timedelta()
+        if self._has_stopped(_container(task), left):
             return "it stopped as it had been told before the interruption"
-        if left < -_STILL_FRESH or since < timedelta():
+        if not is_fresh:
             raise EffectUnknownError("it was told to stop before the interruption, and still runs")
         detail = f"stop signal to {facts.name} once more: nobody knows whether it had the first"
         with steps.step("stop-again", f"{detail}, kill after {humanize(grace)}") as say:

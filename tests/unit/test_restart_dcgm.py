@@ -17,7 +17,7 @@ from remediator.remediations.unit_restart import UnitRestart
 from tests.builders import HOUR, MINUTE, NOON, SECOND, an_alert
 from tests.fakes import FakeFiring, FakePrometheus, MemorySteps
 from tests.fakes_dcgm import FakePage, MeteredDriver
-from tests.fakes_maintenance import FakeMaintenance
+from tests.fakes_maintenance import FakeMaintenance, in_the_middle_of_maintenance
 from tests.fakes_services import Call, FakeServices
 
 UNIT = "good.service"
@@ -262,13 +262,7 @@ def test_a_unit_file_that_lets_it_be_killed_early_is_spoken_of(
     assert ("TimeoutStopSec=45" in steps.said["restart"]) is warned
 
 
-@pytest.mark.parametrize(
-    ("why", "silent", "verdict"),
-    [
-        pytest.param("mig-parted (process 7)", "", Verdict.DISAGREES, id="under way"),
-        pytest.param(None, "quiesce.lock: Permission denied", Verdict.SILENT, id="nobody can tell"),
-    ],
-)
+@in_the_middle_of_maintenance
 def test_in_the_middle_of_maintenance_nothing_is_started(
     site: Site, why: str | None, silent: str, verdict: Verdict
 ) -> None:

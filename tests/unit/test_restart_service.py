@@ -11,7 +11,7 @@ from remediator.errors import EffectUnknownError, RefusedError, TargetGoneError
 from remediator.remediations.restart_service import RestartService
 from tests.builders import HOUR, MINUTE, NOON, SECOND, an_alert
 from tests.fakes import FakeFiring, FakePrometheus, MemorySteps
-from tests.fakes_maintenance import FakeMaintenance
+from tests.fakes_maintenance import FakeMaintenance, in_the_middle_of_maintenance
 from tests.fakes_services import Call, FakeServices
 
 HOST = "gpu1"
@@ -304,13 +304,7 @@ def test_without_a_bus_nothing_is_proven(site: Site) -> None:
     assert site.remediation.verify(a_task()).proof is Proof.UNKNOWN
 
 
-@pytest.mark.parametrize(
-    ("why", "silent", "verdict"),
-    [
-        pytest.param("mig-parted (process 7)", "", Verdict.DISAGREES, id="under way"),
-        pytest.param(None, "quiesce.lock: Permission denied", Verdict.SILENT, id="nobody can tell"),
-    ],
-)
+@in_the_middle_of_maintenance
 def test_in_the_middle_of_maintenance_nothing_is_started(
     site: Site, why: str | None, silent: str, verdict: Verdict
 ) -> None:
