@@ -151,17 +151,21 @@ def test_a_request_is_answered_as_described(block: Block, receiver: Receiver) ->
         assert answer.status_code in {200, 202}, f"{block}: {command}: {answer.text}"
 
 
-def test_the_log_says_what_is_shown_of_it(
-    machine: Machine, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What is logged from here on, whatever level another test has left behind."""
+    caplog.set_level("INFO")
+    return caplog
+
+
+def test_the_log_says_what_is_shown_of_it(told: pytest.LogCaptureFixture, machine: Machine) -> None:
     shown = part("log-lines").replace("```text\n", "").replace("```\n", "").splitlines()
     machine.site.look()
-    with caplog.at_level("INFO"):
-        machine.site.command("approve", incident=17)
-        machine.site.round()
-        machine.site.command("pause", reason="driver update")
+    machine.site.command("approve", incident=17)
+    machine.site.round()
+    machine.site.command("pause", reason="driver update")
 
-    logged = caplog.messages + [record.message for record in caplog.get_records("setup")]
+    logged = told.messages + [record.message for record in told.get_records("setup")]
     assert [line for line in shown if line not in logged] == []
 
 
